@@ -1,0 +1,112 @@
+//! What the kernel program and user space agree on: the layouts of map values and ring records.
+//!
+//! Every type here crosses the border between the kernel and a process, so each is `#[repr(C)]`, has
+//! no implicit padding and a size that is asserted at compile time. There is no logic here.
+
+#![no_std]
+
+/// The kernel's own name for an inode: `(inode.i_sb.s_dev, inode.i_ino)`.
+///
+/// This is not always what stat(2) shows: btrfs subvolumes and overlayfs differ. User space reads it
+/// from an inotify descriptor's fdinfo, which prints exactly these two numbers.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct InodeKey {
+    /// `inode.i_ino`.
+    pub ino: u64,
+    /// `super_block.s_dev`: the kernel's encoding, `major << 20 | minor`.
+    pub dev: u32,
+    /// Always 0: a hash map compares keys byte by byte.
+    pub zero: u32,
+}
+
+/// One followed inode's doorbell: an element of the memory-mapped map `DOORBELLS`.
+///
+/// A cache line of its own, so that writers to different files never share one.
+#[repr(C, align(64))]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Doorbell {
+    /// 1 while a hint is on its way that the reader has not answered; 0 otherwise.
+    pub rung: u64,
+    /// How often the inode was truncated since it was followed.
+    pub truncations: u64,
+    /// The smallest size in bytes, plus 1, it was truncated to since the reader last looked; 0 if it was not.
+    pub truncated_to_plus_one: u64,
+    /// Fills the cache line.
+    pub reserved: [u64; 5],
+}
+
+/// The doorbell that stands for every file: rung when the ring had no room for a hint.
+pub const OVERFLOW_SLOT: u32 = 0;
+
+/// Longest name the kernel allows for a directory's entry, in bytes: `NAME_MAX`, include/uapi/linux/limits.h.
+pub const NAME_MAX: usize = 255;
+
+/// The inode was written to: there may be new bytes.
+pub const HINT_APPEND: u32 = 1;
+/// The inode was truncated.
+pub const HINT_TRUNCATE: u32 = 2;
+/// The inode bears another name now, or the same name in another directory.
+pub const HINT_MOVE: u32 = 3;
+/// A name of the inode is about to be removed.
+pub const HINT_UNLINK: u32 = 4;
+/// A name in a followed directory came, went, or bears another inode now.
+pub const HINT_ENTRY: u32 = 5;
+/// The ring was full: look at everything.
+pub const HINT_OVERFLOW: u32 = 6;
+
+/// A record of the ring buffer: look at this inode.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Hint {
+    /// One of the `HINT_*` constants.
+    pub kind: u32,
+    /// The inode's doorbell: its index in `DOORBELLS`.
+    pub slot: u32,
+    /// When it happened: `CLOCK_MONOTONIC`, in nanoseconds.
+    pub time_ns: u64,
+}
+
+/// A record of the ring buffer with `kind` [`HINT_ENTRY`]: look at this name in this directory.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct EntryHint {
+    /// `slot` is the directory's.
+    pub hint: Hint,
+    /// Bytes of `name` in use, without the NUL; 0 where the name could not be read.
+    pub name_length: u64,
+    /// The entry's name, NUL-terminated.
+    pub name: [u8; NAME_MAX + 1],
+}
+
+/// What became of the events that concerned a followed inode, counted on each CPU.
+///
+/// `seen` is always the sum of the others.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Events of followed inodes.
+    pub seen: u64,
+    /// A hint went into the ring.
+    pub submitted: u64,
+    /// A hint for the same inode was already on its way.
+    pub coalesced: u64,
+    /// The ring was full; the overflow doorbell was rung instead.
+    pub dropped: u64,
+}
+
+const _: () = assert!(size_of::<InodeKey>() == 16);
+const _: () = assert!(size_of::<Doorbell>() == 64);
+const _: () = assert!(size_of::<Hint>() == 16);
+const _: () = assert!(size_of::<EntryHint>() == 280);
+const _: () = assert!(size_of::<Counters>() == 32);
+
+#[cfg(feature = "user")]
+mod pod {
+    // SAFETY: `repr(C)`, `Copy`, no padding (asserted above), and every bit pattern is a value.
+    unsafe impl aya::Pod for super::InodeKey {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Doorbell {}
+    // SAFETY: as above.
+    unsafe impl aya::Pod for super::Counters {}
+}

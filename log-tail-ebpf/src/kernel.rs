@@ -1,0 +1,108 @@
+//! Typed reads of the kernel's structures: `file`, `inode`, `dentry`.
+//!
+//! Rust emits no CO-RE relocations, so user space looks each member's offset up in the running kernel's
+//! BTF and sets it here before the load. The globals lie in `.rodata`, which is frozen: the verifier
+//! folds them into constants, types each access, and rejects a wrong offset at load time. The loads are
+//! direct dereferences of BTF pointers, which the kernel makes safe against faults: a bad or NULL
+//! pointer reads as 0. No read helper is needed, so they work under lockdown too.
+
+use aya_ebpf::Global;
+use log_tail_common::InodeKey;
+
+macro_rules! offsets {
+    ($($name:ident = $member:literal;)*) => {
+        $(
+            #[doc = concat!("Byte offset of `", $member, "`; set by the loader.")]
+            #[unsafe(no_mangle)]
+            static $name: Global<u64> = Global::new(0);
+        )*
+    };
+}
+
+offsets! {
+    FILE_INODE = "file.f_inode";
+    INODE_MODE = "inode.i_mode";
+    INODE_NUMBER = "inode.i_ino";
+    INODE_SUPER = "inode.i_sb";
+    SUPER_DEV = "super_block.s_dev";
+    DENTRY_INODE = "dentry.d_inode";
+    DENTRY_PARENT = "dentry.d_parent";
+    DENTRY_NAME = "dentry.d_name.name";
+}
+
+/// The file type bits of `inode.i_mode`: include/uapi/linux/stat.h.
+const S_IFMT: u16 = 0o170_000;
+const S_IFREG: u16 = 0o100_000;
+
+/// Reads the member `offset` bytes into the structure at `base`.
+///
+/// # Safety
+/// `base` is a pointer the verifier knows the BTF type of, and `T` is as wide as the member: the
+/// verifier refuses the program otherwise.
+#[inline(always)]
+unsafe fn member<T: Copy>(base: *const u8, offset: &Global<u64>) -> T {
+    // SAFETY: the verifier checks type and width at load time; the kernel handles a fault.
+    unsafe { *base.add(offset.load() as usize).cast::<T>() }
+}
+
+/// A `struct file *`.
+#[derive(Clone, Copy)]
+pub struct File(pub *const u8);
+
+/// A `struct inode *`.
+#[derive(Clone, Copy)]
+pub struct Inode(*const u8);
+
+/// A `struct dentry *`.
+#[derive(Clone, Copy)]
+pub struct Dentry(pub *const u8);
+
+impl File {
+    #[inline(always)]
+    pub fn inode(self) -> Inode {
+        // SAFETY: the verifier types `self.0` as `struct file *`.
+        Inode(unsafe { member(self.0, &FILE_INODE) })
+    }
+}
+
+impl Inode {
+    #[inline(always)]
+    pub fn is_regular(self) -> bool {
+        // SAFETY: `self.0` came from a typed member; `umode_t` is an unsigned short.
+        unsafe { member::<u16>(self.0, &INODE_MODE) & S_IFMT == S_IFREG }
+    }
+
+    #[inline(always)]
+    pub fn key(self) -> InodeKey {
+        // SAFETY: `self.0` came from a typed member; `i_ino` is an unsigned long.
+        let ino = unsafe { member(self.0, &INODE_NUMBER) };
+        // SAFETY: as above; `i_sb` is a pointer to a `struct super_block`.
+        let sb: *const u8 = unsafe { member(self.0, &INODE_SUPER) };
+        // SAFETY: `sb` came from a typed member; `dev_t` is a u32.
+        let dev = unsafe { member(sb, &SUPER_DEV) };
+        InodeKey { ino, dev, zero: 0 }
+    }
+}
+
+impl Dentry {
+    /// The inode that bears the name: NULL, which reads as inode 0, for a name that bears none.
+    #[inline(always)]
+    pub fn inode(self) -> Inode {
+        // SAFETY: the verifier types `self.0` as `struct dentry *`.
+        Inode(unsafe { member(self.0, &DENTRY_INODE) })
+    }
+
+    /// The directory's own dentry.
+    #[inline(always)]
+    pub fn parent(self) -> Dentry {
+        // SAFETY: as above.
+        Dentry(unsafe { member(self.0, &DENTRY_PARENT) })
+    }
+
+    /// Where the name's bytes are: NUL-terminated, and only to be read with a helper.
+    #[inline(always)]
+    pub fn name(self) -> *const u8 {
+        // SAFETY: as above.
+        unsafe { member(self.0, &DENTRY_NAME) }
+    }
+}

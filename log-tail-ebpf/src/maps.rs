@@ -1,0 +1,225 @@
+//! The maps, and the few steps every hook takes over them: find the doorbell, ring it, count it.
+//!
+//! # Why no wake-up is lost
+//! The writer's side (here) makes its bytes visible, then tests `rung`. The reader's side clears `rung`,
+//! then reads to the end of the file. Two processors that each store, then load what the other stored,
+//! both miss each other's store unless a full barrier stands between the two on both sides (Dekker's
+//! pattern). The reader's is its atomic swap. Here there are two ways:
+//!
+//! * [`Ring::Exchange`], kernels from 5.12: `xchg` is a full barrier on every architecture
+//!   (Documentation/bpf/standardization/instruction-set.rst, "fully ordered").
+//! * [`Ring::Plain`], older kernels, whose verifier knows no `xchg`: a plain load, then a plain store.
+//!   The hook runs after the write has dropped the inode's lock, and `up_write` is a locked read-modify-write
+//!   (kernel/locking/rwsem.c, `__up_write`: `atomic_long_fetch_add_release`), which on x86 orders every
+//!   earlier store before every later load. Before 6.0 no other architecture that matters here runs
+//!   fexit programs at all. Two writers may both find `rung` clear: the second hint is answered for nothing.
+
+use core::intrinsics::{AtomicOrdering, atomic_xadd, atomic_xchg};
+
+use aya_ebpf::{
+    EbpfContext, Global,
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
+    helpers::{bpf_ktime_get_ns, bpf_probe_read_kernel_str_bytes},
+    macros::map,
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
+};
+use aya_log_ebpf::{debug, warn};
+use log_tail_common::{
+    Counters, Doorbell, EntryHint, HINT_APPEND, HINT_ENTRY, HINT_OVERFLOW, HINT_TRUNCATE, Hint, InodeKey,
+    OVERFLOW_SLOT,
+};
+
+use crate::kernel::{Dentry, Inode};
+
+/// Which inodes are followed, and the index of each one's doorbell. Sized by the loader.
+#[map]
+static FOLLOWED: HashMap<InodeKey, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
+/// The doorbells, mapped into the reader's memory. Sized by the loader.
+#[map]
+static DOORBELLS: Array<Doorbell> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Hints on their way to the reader. Sized by the loader.
+#[map]
+static HINTS: RingBuf = RingBuf::with_byte_size(4096, 0);
+
+/// One element: this processor's counters.
+#[map]
+static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+
+/// 1 where names may be read: the kernel refuses `bpf_probe_read_kernel_str` under lockdown=confidentiality.
+#[unsafe(no_mangle)]
+static READ_NAMES: Global<u64> = Global::new(0);
+
+/// How a doorbell is tested and set.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Ring {
+    Exchange,
+    Plain,
+}
+
+/// A followed inode's doorbell.
+#[derive(Clone, Copy)]
+pub struct Bell {
+    slot: u32,
+    state: *mut Doorbell,
+}
+
+enum Outcome {
+    Submitted,
+    Coalesced,
+    Dropped,
+}
+
+#[inline(always)]
+fn bell_at(slot: u32) -> Option<Bell> {
+    Some(Bell { slot, state: DOORBELLS.get_ptr_mut(slot)? })
+}
+
+/// The inode's doorbell, if it is followed.
+#[inline(always)]
+pub fn bell_of(inode: Inode) -> Option<Bell> {
+    let slot = FOLLOWED.get_ptr(inode.key())?;
+    // SAFETY: a non-NULL map value; user space replaces it whole or not at all.
+    bell_at(unsafe { *slot })
+}
+
+impl Bell {
+    /// There may be new bytes: submits a hint unless one is already on its way.
+    #[inline(always)]
+    pub fn appended(self, ctx: &impl EbpfContext, ring: Ring) {
+        // SAFETY: `state` is a map element, and `rung` its first member.
+        let rung = unsafe { &raw mut (*self.state).rung };
+        let before = match ring {
+            // SAFETY: `rung` is aligned and lives as long as the map.
+            Ring::Exchange => unsafe { atomic_xchg::<u64, { AtomicOrdering::SeqCst }>(rung, 1) },
+            Ring::Plain => {
+                // SAFETY: as above; the module's head argues why this suffices.
+                let before = unsafe { rung.read_volatile() };
+                if before == 0 {
+                    // SAFETY: as above.
+                    unsafe { rung.write_volatile(1) };
+                }
+                before
+            }
+        };
+        if before != 0 {
+            return count(Outcome::Coalesced);
+        }
+        if !self.submit(ctx, HINT_APPEND) {
+            // The overflow makes the reader look at this file too; the next write may ring again.
+            // SAFETY: as above.
+            unsafe { rung.write_volatile(0) };
+        }
+    }
+
+    /// The inode was truncated to `length` bytes: noted, because a file may have grown past its old size
+    /// by the time the reader looks, and then nothing else tells.
+    #[inline(always)]
+    pub fn truncated(self, ctx: &impl EbpfContext, length: u64) {
+        // SAFETY: `state` is a map element.
+        let truncations = unsafe { &raw mut (*self.state).truncations };
+        add_one(truncations);
+        // SAFETY: as above.
+        let shortest = unsafe { &raw mut (*self.state).truncated_to_plus_one };
+        // SAFETY: as above. Two truncations at the same moment may race; each still brings its own hint.
+        let before = unsafe { shortest.read_volatile() };
+        if before == 0 || length < before - 1 {
+            // SAFETY: as above.
+            unsafe { shortest.write_volatile(length + 1) };
+        }
+        self.submit(ctx, HINT_TRUNCATE);
+    }
+
+    /// Something happened to the inode's names.
+    #[inline(always)]
+    pub fn tell(self, ctx: &impl EbpfContext, kind: u32) {
+        debug!(ctx, "hint {} for slot {}", kind, self.slot);
+        self.submit(ctx, kind);
+    }
+
+    #[inline(always)]
+    fn submit(self, ctx: &impl EbpfContext, kind: u32) -> bool {
+        let Some(mut entry) = HINTS.reserve::<Hint>(0) else {
+            overflowed(ctx, self.slot);
+            return false;
+        };
+        entry.write(hint(kind, self.slot));
+        entry.submit(0);
+        count(Outcome::Submitted);
+        true
+    }
+}
+
+/// The name of `dentry` came, went, or bears another inode now: a hint, where its directory is followed.
+#[inline(always)]
+pub fn entry_changed(ctx: &impl EbpfContext, dentry: Dentry) {
+    let Some(directory) = bell_of(dentry.parent().inode()) else { return };
+    let Some(mut entry) = HINTS.reserve::<EntryHint>(0) else {
+        return overflowed(ctx, directory.slot);
+    };
+    let record = entry.as_mut_ptr();
+    // SAFETY: `record` points to reserved memory as large as the type; every member is written but
+    // the unused end of the name.
+    unsafe {
+        (*record).hint = hint(HINT_ENTRY, directory.slot);
+        (*record).name_length = 0;
+        if READ_NAMES.load() == 1 {
+            let name = &mut *(&raw mut (*record).name);
+            if let Ok(read) = bpf_probe_read_kernel_str_bytes(dentry.name(), name) {
+                (*record).name_length = read.len() as u64;
+            }
+        }
+    }
+    entry.submit(0);
+    count(Outcome::Submitted);
+}
+
+#[inline(always)]
+fn hint(kind: u32, slot: u32) -> Hint {
+    // SAFETY: a helper without arguments.
+    Hint { kind, slot, time_ns: unsafe { bpf_ktime_get_ns() } }
+}
+
+/// The ring had no room. The bell is rung before the ring is tried once more: either that hint gets in
+/// and wakes the reader, or the ring is still full, and the reader sees the bell once it has drained it.
+#[inline(never)]
+fn overflowed(ctx: &impl EbpfContext, slot: u32) {
+    count(Outcome::Dropped);
+    let Some(everything) = bell_at(OVERFLOW_SLOT) else { return };
+    // SAFETY: `state` is a map element.
+    let first = unsafe { (&raw const (*everything.state).rung).read_volatile() } == 0;
+    // SAFETY: as above.
+    unsafe { (&raw mut (*everything.state).rung).write_volatile(1) };
+    if let Some(mut entry) = HINTS.reserve::<Hint>(0) {
+        entry.write(hint(HINT_OVERFLOW, OVERFLOW_SLOT));
+        entry.submit(0);
+    }
+    if first {
+        warn!(ctx, "the ring is full (a hint for slot {} did not fit): the reader will look at every file", slot);
+    }
+}
+
+#[inline(always)]
+fn count(outcome: Outcome) {
+    let Some(counters) = COUNTERS.get_ptr_mut(0) else { return };
+    // SAFETY: a map element of this processor.
+    let (seen, which) = unsafe {
+        let which = match outcome {
+            Outcome::Submitted => &raw mut (*counters).submitted,
+            Outcome::Coalesced => &raw mut (*counters).coalesced,
+            Outcome::Dropped => &raw mut (*counters).dropped,
+        };
+        (&raw mut (*counters).seen, which)
+    };
+    add_one(seen);
+    add_one(which);
+}
+
+/// Atomic although the counter belongs to one processor: a program may be preempted by another.
+#[inline(always)]
+fn add_one(counter: *mut u64) {
+    // SAFETY: an aligned member of a map element. Relaxed, and the old value unused: this is the
+    // `lock add` that every kernel's verifier knows, not the fetching one of 5.12.
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, 1) };
+}
