@@ -1,0 +1,539 @@
+//! The command line: every option there is, what it means, and what it is when nobody says anything.
+//!
+//! Whatever comes out of here is typed and in range; nothing after this looks at an option's text again. The
+//! comments on the options are the help that `--help` prints.
+
+use std::ffi::{OsStr, OsString};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::os::unix::ffi::OsStrExt as _;
+use std::time::Duration;
+
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+
+use log::LevelFilter;
+
+use crate::count;
+use crate::follow::Start;
+
+/// What `--max-line-bytes` may be. Below, a record is more name than line; above, one line is more memory
+/// than a log tailer should take.
+const MAX_LINE_BYTES: std::ops::RangeInclusive<u64> = 16..=1 << 30;
+
+/// The longest time an option takes.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// What the program was asked to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Invocation {
+    /// Follow files.
+    Follow(Settings),
+    /// Say what this machine allows.
+    Doctor(Doctor),
+}
+
+/// How to follow.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Names and globs, as given: at least one, none of them empty. Not always UTF-8.
+    pub names: Vec<OsString>,
+    /// Where the files that are there at the beginning start.
+    pub start: Start,
+    /// Whether to go on after the files' ends; otherwise they are read to their ends, and that is all.
+    pub follow: bool,
+    /// When files are named in text output.
+    pub headers: Headers,
+    /// What a record looks like.
+    pub format: OutputFormat,
+    /// How to learn of changes.
+    pub backend: Backend,
+    /// Where to serve metrics, if anywhere.
+    pub metrics: Option<SocketAddr>,
+    /// The longest line that comes out in one piece, its newline not counted.
+    pub max_line_bytes: NonZeroUsize,
+    /// How long a rotated file that is still being written to holds back the file that took its name.
+    pub rotate_wait: Duration,
+    /// How often every file is looked at without a hint. Never zero.
+    pub sweep: Duration,
+    /// What the kernel program tells about itself.
+    pub kernel_log: LevelFilter,
+    /// Size of the ring in bytes, for tests of its overflow.
+    pub ring_bytes: Option<u32>,
+}
+
+/// When text output names the file that the bytes come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Headers {
+    /// `--verbose`
+    Always,
+    /// Neither: where there may be more than one file.
+    WhenSeveral,
+    /// `--quiet`
+    Never,
+}
+
+impl Headers {
+    /// Whether to print headers, given that there are or may come to be `several` files.
+    #[must_use]
+    pub fn are_shown(self, several: bool) -> bool {
+        match self {
+            Self::Always => true,
+            Self::WhenSeveral => several,
+            Self::Never => false,
+        }
+    }
+}
+
+/// How records are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OutputFormat {
+    /// The bytes exactly as they were written
+    Text,
+    /// A line of json for every line: time, path, dev, inode, offset, length, and the line
+    Json,
+}
+
+/// How to learn that a file has changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Backend {
+    /// eBPF where this kernel lets us, inotify elsewhere
+    Auto,
+    /// A kernel program that sees every write; an error where it cannot be loaded
+    Ebpf,
+    /// inotify, although eBPF may be there
+    Inotify,
+}
+
+/// Follow files by their names, however they are rotated, and print what is appended.
+///
+/// The kernel says when there is something to read, so nothing polls. Every line comes out once, in order,
+/// exactly as it was written. A file that is not there yet is waited for.
+#[derive(Debug, Parser)]
+#[command(
+    name = "log-tail",
+    bin_name = "log-tail",
+    version,
+    override_usage = "log-tail [OPTIONS] PATH|GLOB...\n       log-tail doctor [--json] [PATH]...",
+    args_conflicts_with_subcommands = true,
+    args_override_self = true,
+    disable_help_subcommand = true,
+    max_term_width = 100
+)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
+struct Cli {
+    #[command(subcommand)]
+    subcommand: Option<Sub>,
+
+    /// Files to follow, or globs in quotes
+    ///
+    /// A glob in quotes, like '/var/log/app/*.log', goes on matching files that appear later. A file called
+    /// "doctor" is ./doctor.
+    #[arg(value_name = "PATH|GLOB")]
+    names: Vec<OsString>,
+
+    /// Start with the last N lines of each file; +N starts at line N, so +1 is the whole file
+    ///
+    /// N may have a multiplier: 2K is 2048. -N instead of -n N is understood as the first argument.
+    #[arg(
+        short = 'n',
+        long,
+        value_name = "[+]N",
+        default_value = "10",
+        value_parser = Start::from_lines,
+        allow_hyphen_values = true,
+        overrides_with = "bytes"
+    )]
+    lines: Start,
+
+    /// Start with the last N bytes of each file; +N starts at byte N
+    #[arg(
+        short = 'c',
+        long,
+        value_name = "[+]N",
+        value_parser = Start::from_bytes,
+        allow_hyphen_values = true,
+        overrides_with = "lines"
+    )]
+    bytes: Option<Start>,
+
+    /// Never print headers that name the file
+    #[arg(short, long, visible_alias = "silent", overrides_with = "verbose")]
+    quiet: bool,
+
+    /// Always print headers that name the file, not only where there are several
+    #[arg(short, long, overrides_with = "quiet")]
+    verbose: bool,
+
+    /// Accepted from habit: log-tail always follows, and always by name
+    #[arg(short = 'F', visible_short_alias = 'f', conflicts_with = "no_follow")]
+    follow: bool,
+
+    /// Read every file to its end, then exit
+    #[arg(long)]
+    no_follow: bool,
+
+    /// What a record looks like
+    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
+    format: OutputFormat,
+
+    /// How to learn that a file has changed
+    #[arg(long, value_enum, default_value_t = Backend::Auto)]
+    backend: Backend,
+
+    /// Serve Prometheus metrics over HTTP at this address, like 127.0.0.1:9600
+    ///
+    /// A port alone is that port on 127.0.0.1. Nothing protects this address: whoever reaches it can read
+    /// the metrics.
+    #[arg(long, value_name = "[IP:]PORT", value_parser = metrics_address)]
+    metrics: Option<SocketAddr>,
+
+    /// A longer line comes out in pieces of this size, so that it never fills the memory
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = max_line_bytes)]
+    max_line_bytes: NonZeroUsize,
+
+    /// How long a rotated file that somebody still writes to holds back the file that took its name
+    ///
+    /// Within this time the old file's lines all come before the new one's. After it both are read side by
+    /// side, so that neither is lost.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    rotate_wait: Duration,
+
+    /// How often to look at every file unasked, to find out whether the kernel forgot to say something
+    ///
+    /// What is found only this way is delivered, and counted as `log_tail_missed_hints_total`.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration_not_zero)]
+    sweep: Duration,
+
+    /// What the kernel program logs about itself on standard error: off, error, warn, info, debug
+    ///
+    /// "warn" tells when hints were dropped, "debug" every rename and removal it sees.
+    #[arg(long, value_name = "LEVEL", default_value = "warn")]
+    kernel_log: LevelFilter,
+
+    /// Size of the kernel program's ring, in bytes: a power of two, at least 4096
+    #[arg(long, value_name = "BYTES", hide = true)]
+    ring_bytes: Option<u32>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Sub {
+    /// Say what this kernel allows, and which backend each file would get and why
+    Doctor(Doctor),
+}
+
+/// What to examine.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub struct Doctor {
+    /// Print json instead of a table
+    #[arg(long)]
+    pub json: bool,
+
+    /// Files to say the backend of
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<OsString>,
+}
+
+impl Invocation {
+    /// Reads the command line, the program's name first.
+    ///
+    /// # Errors
+    /// A usage error (exit status 2), or the text that `--help` or `--version` asked for (exit status 0):
+    /// [`clap::Error::exit`] prints either where it belongs.
+    pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let Cli {
+            subcommand,
+            names,
+            lines,
+            bytes,
+            quiet,
+            verbose,
+            follow: _,
+            no_follow,
+            format,
+            backend,
+            metrics,
+            max_line_bytes,
+            rotate_wait,
+            sweep,
+            kernel_log,
+            ring_bytes,
+        } = Cli::try_parse_from(with_obsolete_count(args))?;
+        if let Some(Sub::Doctor(doctor)) = subcommand {
+            return Ok(Self::Doctor(doctor));
+        }
+        check_names(&names)?;
+        let headers = match (quiet, verbose) {
+            (true, _) => Headers::Never,
+            (_, true) => Headers::Always,
+            (false, false) => Headers::WhenSeveral,
+        };
+        Ok(Self::Follow(Settings {
+            names,
+            start: bytes.unwrap_or(lines),
+            follow: !no_follow,
+            headers,
+            format,
+            backend,
+            metrics,
+            max_line_bytes,
+            rotate_wait,
+            sweep,
+            kernel_log,
+            ring_bytes,
+        }))
+    }
+}
+
+/// `tail -20 FILE` and `tail -20f FILE` are too old for the standard and too short to die out. As for tail,
+/// only the first argument may be such a number.
+fn with_obsolete_count(args: impl IntoIterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    args.into_iter().enumerate().map(|(position, arg)| match obsolete_count(&arg) {
+        Some(lines) if position == 1 => format!("--lines={lines}").into(),
+        _ => arg,
+    })
+}
+
+fn obsolete_count(arg: &OsStr) -> Option<&str> {
+    let number = arg.to_str()?.strip_prefix('-')?;
+    let number = number.strip_suffix('f').unwrap_or(number);
+    (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(number)
+}
+
+fn check_names(names: &[OsString]) -> Result<(), clap::Error> {
+    let (kind, message) = if names.is_empty() {
+        (
+            ErrorKind::MissingRequiredArgument,
+            "no file to follow. Name one, as in: log-tail /var/log/syslog\n\
+             or give a glob in quotes, as in: log-tail '/var/log/app/*.log'",
+        )
+    } else if names.iter().any(|name| name.is_empty()) {
+        (ErrorKind::InvalidValue, "an empty name is no file. Is a variable in the command empty?")
+    } else if names.iter().any(|name| name.as_bytes() == b"-") {
+        (
+            ErrorKind::InvalidValue,
+            "standard input has no name to follow. To read it, use cat; for a file called \"-\", give ./-",
+        )
+    } else {
+        return Ok(());
+    };
+    Err(Cli::command().error(kind, message))
+}
+
+fn max_line_bytes(text: &str) -> Result<NonZeroUsize, String> {
+    let bytes = count::parse(text).map_err(|error| error.to_string())?;
+    MAX_LINE_BYTES
+        .contains(&bytes)
+        .then(|| usize::try_from(bytes).ok().and_then(NonZeroUsize::new))
+        .flatten()
+        .ok_or_else(|| "a line's limit is at least 16 bytes and at most 1GiB".to_owned())
+}
+
+/// A plain number is seconds, as `sleep` takes them.
+fn duration(text: &str) -> Result<Duration, String> {
+    let is_plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let seconds = is_plain.then(|| text.parse().ok().and_then(|s| Duration::try_from_secs_f64(s).ok()));
+    let parsed = match seconds {
+        Some(seconds) => seconds,
+        None => humantime::parse_duration(text).ok(),
+    };
+    match parsed {
+        Some(time) if time <= LONGEST => Ok(time),
+        Some(_) => Err("longer than a year".to_owned()),
+        None => Err("not a time (a time looks like 5s, 500ms, 2m or, in seconds, 0.5)".to_owned()),
+    }
+}
+
+fn duration_not_zero(text: &str) -> Result<Duration, String> {
+    let time = duration(text)?;
+    if time.is_zero() {
+        return Err("it cannot be turned off. For a longer time, give one like 1h".to_owned());
+    }
+    Ok(time)
+}
+
+fn metrics_address(text: &str) -> Result<SocketAddr, String> {
+    let port_alone = text.parse().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+    port_alone.or_else(|_| text.parse()).map_err(|_| {
+        "not an address (an address looks like 127.0.0.1:9600, [::1]:9600, or 0.0.0.0:9600 for everyone)"
+            .to_owned()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Invocation, clap::Error> {
+        Invocation::parse(["log-tail"].iter().chain(args).map(OsString::from))
+    }
+
+    fn settings(args: &[&str]) -> Settings {
+        match parse(args) {
+            Ok(Invocation::Follow(settings)) => settings,
+            other => panic!("{args:?} is {other:?}"),
+        }
+    }
+
+    fn refusal(args: &[&str]) -> String {
+        let error = parse(args).expect_err("refused");
+        assert_eq!(error.exit_code(), 2, "{error}");
+        error.to_string()
+    }
+
+    #[test]
+    fn clap_finds_nothing_wrong_with_the_options() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn nothing_said_is_ten_lines_followed_as_text() {
+        assert_eq!(
+            settings(&["a.log"]),
+            Settings {
+                names: vec!["a.log".into()],
+                start: Start::LastLines(10),
+                follow: true,
+                headers: Headers::WhenSeveral,
+                format: OutputFormat::Text,
+                backend: Backend::Auto,
+                metrics: None,
+                max_line_bytes: NonZeroUsize::new(1 << 20).expect("not zero"),
+                rotate_wait: Duration::from_secs(5),
+                sweep: Duration::from_secs(60),
+                kernel_log: LevelFilter::Warn,
+                ring_bytes: None,
+            }
+        );
+    }
+
+    #[test]
+    fn a_start_is_said_as_for_tail_and_the_last_one_counts() {
+        for (args, start) in [
+            (&["-n", "5", "a"][..], Start::LastLines(5)),
+            (&["-n5", "a"], Start::LastLines(5)),
+            (&["-n", "-5", "a"], Start::LastLines(5)),
+            (&["-n+1", "a"], Start::FromLine(1)),
+            (&["--lines=+0", "a"], Start::FromLine(0)),
+            (&["-n", "2K", "a"], Start::LastLines(2048)),
+            (&["-c", "1kB", "a"], Start::LastBytes(1000)),
+            (&["-c", "+7", "a"], Start::FromByte(7)),
+            (&["-n", "3", "-c", "4", "a"], Start::LastBytes(4)),
+            (&["-c", "4", "-n", "3", "a"], Start::LastLines(3)),
+            (&["-n", "3", "-n", "4", "a"], Start::LastLines(4)),
+            (&["-20", "a"], Start::LastLines(20)),
+            (&["-20f", "a"], Start::LastLines(20)),
+            (&["-F", "-n", "0", "a"], Start::LastLines(0)),
+        ] {
+            assert_eq!(settings(args).start, start, "{args:?}");
+        }
+        assert!(refusal(&["-n", "ten", "a"]).contains("not a number"));
+        assert!(refusal(&["-c", "5x", "a"]).contains("\"x\" is no multiplier"));
+        assert!(refusal(&["a", "-20"]).contains("-2"));
+    }
+
+    #[test]
+    fn habits_are_accepted_and_contradictions_are_not() {
+        assert!(settings(&["-f", "a"]).follow);
+        assert!(settings(&["-Fq", "a"]).follow);
+        assert!(!settings(&["--no-follow", "a"]).follow);
+        assert!(refusal(&["-F", "--no-follow", "a"]).contains("cannot be used with"));
+    }
+
+    #[test]
+    fn headers_are_for_several_files_unless_said_otherwise() {
+        for (args, headers) in [
+            (&["a"][..], Headers::WhenSeveral),
+            (&["-q", "a"], Headers::Never),
+            (&["--silent", "a"], Headers::Never),
+            (&["-v", "a"], Headers::Always),
+            (&["-q", "-v", "a"], Headers::Always),
+            (&["-v", "-q", "a"], Headers::Never),
+        ] {
+            assert_eq!(settings(args).headers, headers, "{args:?}");
+        }
+        assert!(Headers::WhenSeveral.are_shown(true) && !Headers::WhenSeveral.are_shown(false));
+        assert!(Headers::Always.are_shown(false) && !Headers::Never.are_shown(true));
+    }
+
+    #[test]
+    fn doctor_is_a_subcommand_only_where_it_comes_first() {
+        let doctor = |json, paths: &[&str]| {
+            Invocation::Doctor(Doctor { json, paths: paths.iter().map(OsString::from).collect() })
+        };
+        assert_eq!(parse(&["doctor"]).expect("doctor"), doctor(false, &[]));
+        assert_eq!(parse(&["doctor", "--json", "a", "b"]).expect("doctor"), doctor(true, &["a", "b"]));
+        for args in [
+            &["./doctor"][..],
+            &["a", "doctor"],
+            &["-q", "doctor"],
+            &["--", "doctor"],
+            &["-n", "3", "doctor"],
+            &["help"],
+            &["doc"],
+        ] {
+            let last = args.last().map(OsString::from);
+            assert_eq!(settings(args).names.pop(), last, "{args:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_need_not_be_utf8_or_look_like_one() {
+        let bytes = OsStr::from_bytes(b"\xff\xfe.log").to_owned();
+        let parsed = Invocation::parse(["log-tail".into(), "--".into(), bytes.clone(), "-x".into()]);
+        let Ok(Invocation::Follow(settings)) = parsed else { panic!("{parsed:?}") };
+        assert_eq!(settings.names, [bytes, "-x".into()]);
+    }
+
+    #[test]
+    fn ten_thousand_names_are_no_problem() {
+        let names: Vec<String> = (0..10_000).map(|number| format!("{number}.log")).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        assert_eq!(settings(&names).names.len(), 10_000);
+    }
+
+    #[test]
+    fn no_name_says_what_to_type() {
+        let text = refusal(&[]);
+        assert!(text.contains("log-tail /var/log/syslog") && text.contains("Usage: log-tail"), "{text}");
+        assert!(refusal(&["a", ""]).contains("empty name"));
+        assert!(refusal(&["-"]).contains("./-"));
+    }
+
+    #[test]
+    fn sizes_and_times_have_their_limits() {
+        for (text, bytes) in [("16", 16), ("64K", 65536), ("1GiB", 1 << 30)] {
+            assert_eq!(settings(&["--max-line-bytes", text, "a"]).max_line_bytes.get(), bytes);
+        }
+        for text in ["0", "15", "2G", "99999999999999999999"] {
+            assert!(refusal(&["--max-line-bytes", text, "a"]).contains("at least 16"), "{text}");
+        }
+        for (text, time) in [("0", 0), ("0.5", 500), ("5", 5000), ("250ms", 250), ("1m 30s", 90_000)] {
+            let settings = settings(&["--rotate-wait", text, "a"]);
+            assert_eq!(settings.rotate_wait, Duration::from_millis(time), "{text}");
+        }
+        for text in ["", "soon", "-1", "inf", "1.2.3", "5 parsecs"] {
+            assert!(refusal(&[&format!("--rotate-wait={text}"), "a"]).contains("not a time"), "{text}");
+        }
+        assert!(refusal(&["--rotate-wait", "99999999999", "a"]).contains("a year"));
+        assert!(refusal(&["--sweep", "0s", "a"]).contains("cannot be turned off"));
+    }
+
+    #[test]
+    fn metrics_stay_on_this_machine_unless_asked_out() {
+        for (text, address) in
+            [("9600", "127.0.0.1:9600"), ("0.0.0.0:1", "0.0.0.0:1"), ("[::1]:9600", "[::1]:9600")]
+        {
+            assert_eq!(settings(&["--metrics", text, "a"]).metrics, address.parse().ok(), "{text}");
+        }
+        assert!(refusal(&["--metrics", "localhost", "a"]).contains("127.0.0.1:9600"));
+        assert!(refusal(&["--metrics", "70000", "a"]).contains("not an address"));
+    }
+
+    #[test]
+    fn help_and_version_are_no_errors() {
+        for option in ["-h", "--help", "-V", "--version"] {
+            assert_eq!(parse(&[option]).expect_err("text").exit_code(), 0, "{option}");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! `log-tail doctor`: a table of what this kernel allows, and which backend each path would get.
+
+use std::{
+    io::{self, Write},
+    path::PathBuf,
+};
+
+use anyhow::Context as _;
+
+use crate::{
+    cli::Doctor,
+    observe::probe::{Facts, missing_capabilities, probe},
+    run::Ended,
+};
+
+/// Prints what was found. Ends well if some backend works.
+///
+/// # Errors
+/// Where standard output fails.
+pub fn run(settings: &Doctor) -> anyhow::Result<Ended> {
+    let paths: Vec<PathBuf> = settings.paths.iter().map(PathBuf::from).collect();
+    let facts = probe(&paths);
+    let text = if settings.json {
+        let mut text = serde_json::to_string_pretty(&facts).context("writing json")?;
+        text.push('\n');
+        text
+    } else {
+        table(&facts)
+    };
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            return Err(error).context("writing to standard output");
+        }
+        _ => {}
+    }
+    Ok(if facts.backend.is_some() { Ended::Well } else { Ended::WithTrouble })
+}
+
+fn table(facts: &Facts) -> String {
+    let mut rows = vec![
+        row("log-tail", facts.version),
+        row("kernel", &facts.kernel),
+        row(
+            "BTF",
+            facts.btf_bytes.map_or_else(
+                || "missing: this kernel was built without CONFIG_DEBUG_INFO_BTF; eBPF needs it".to_owned(),
+                |bytes| format!("/sys/kernel/btf/vmlinux, {bytes} bytes"),
+            ),
+        ),
+        row(
+            "ring buffer",
+            if facts.ring_buffer {
+                "yes"
+            } else {
+                "not to be had: needs kernel 5.8 and the right to use BPF"
+            },
+        ),
+        row("capabilities", capabilities(facts)),
+        row("lockdown", facts.lockdown.as_deref().unwrap_or("none (the kernel has no lockdown)")),
+        row(
+            "security modules",
+            facts.security_modules.as_deref().unwrap_or("unknown (securityfs is not mounted)"),
+        ),
+        row(
+            "kernel program",
+            facts
+                .ebpf_refused
+                .as_ref()
+                .map_or_else(|| "loads and attaches".to_owned(), |reason| refusal(facts, reason)),
+        ),
+    ];
+    if facts.ebpf_refused.is_none() {
+        for hook in &facts.hooks {
+            let state = hook
+                .reason
+                .as_ref()
+                .map_or_else(|| "attached".to_owned(), |reason| format!("MISSING: {reason}"));
+            rows.push(row(&format!("  {}", hook.function), format!("{state}: {}", hook.sees)));
+        }
+    }
+    rows.push(row("inotify", facts.inotify_refused.as_deref().unwrap_or("works")));
+    for limit in &facts.inotify_limits {
+        let value = limit.limit.map_or_else(|| "unknown".to_owned(), |value| value.to_string());
+        let used = limit.used.map_or_else(String::new, |used| format!(", {used} used by this user"));
+        rows.push(row(&format!("  {}", limit.name), format!("{value}{used}")));
+    }
+    rows.push(row("backend", facts.backend.map_or_else(|| "NONE".to_owned(), |backend| backend.to_string())));
+    for path in &facts.paths {
+        let backend = path.backend.map_or_else(|| "none".to_owned(), |backend| backend.to_string());
+        rows.push(row(&path.path.display().to_string(), format!("{backend}: {}", path.why)));
+    }
+    let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    let lines: Vec<String> = rows.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect();
+    lines.concat()
+}
+
+fn row(name: &str, value: impl Into<String>) -> (String, String) {
+    (name.to_owned(), value.into())
+}
+
+/// Says where to look for the cause, where this process has every capability that is asked for.
+fn refusal(facts: &Facts, reason: &str) -> String {
+    let advice = if missing_capabilities(facts).is_empty() && facts.btf_bytes.is_some() {
+        "; this process has the capabilities for it, so a security module, a seccomp filter or the kernel's own \
+         configuration refuses"
+    } else {
+        ""
+    };
+    format!("refused: {reason}{advice}")
+}
+
+fn capabilities(facts: &Facts) -> String {
+    let missing = missing_capabilities(facts);
+    let held = if facts.capabilities.is_empty() { "none".to_owned() } else { facts.capabilities.join(", ") };
+    if missing.is_empty() {
+        held
+    } else {
+        format!("{held}; missing: {missing}; run as root or give them with setcap")
+    }
+}

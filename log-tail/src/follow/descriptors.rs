@@ -1,0 +1,165 @@
+//! Open descriptors, few and warm: opened when a file is read, closed when others need the room.
+//!
+//! A process may have fewer descriptors than it follows files. Those read longest ago are closed first,
+//! and opened again by their present name, which is checked to bear the same inode still.
+
+use std::{
+    fs::{self, File},
+    io,
+    num::NonZeroUsize,
+    os::unix::fs::DirEntryExt,
+    path::{Path, PathBuf},
+};
+
+use lru::LruCache;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use super::identity::{self, Identity, NotFollowable};
+use crate::observe::FileId;
+
+/// Kept free for standard streams, the observer, metrics and whatever libraries open.
+const RESERVED: u64 = 64;
+/// More warm descriptors than this speed nothing up.
+const MOST: u64 = 16_384;
+
+/// The open files, the one read longest ago first to go.
+#[derive(Debug)]
+pub struct Descriptors {
+    open: LruCache<FileId, File>,
+}
+
+impl Descriptors {
+    /// Takes as many descriptors as the process may have: the soft limit is raised to the hard one.
+    pub fn new() -> Self {
+        let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, hard)| {
+            if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft }
+        });
+        Self::with_room_for(limit.saturating_sub(RESERVED).clamp(16, MOST))
+    }
+
+    fn with_room_for(files: u64) -> Self {
+        let room = usize::try_from(files).ok().and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MIN);
+        Self { open: LruCache::new(room) }
+    }
+
+    /// Keeps an open file.
+    pub fn keep(&mut self, id: FileId, file: File) {
+        self.open.push(id, file);
+    }
+
+    /// Closes a file's descriptor.
+    pub fn close(&mut self, id: FileId) {
+        self.open.pop(&id);
+    }
+
+    /// How many are open.
+    #[cfg(test)]
+    pub fn open_files(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Makes room after the system said that there is none: closes the older half.
+    pub fn make_room(&mut self) {
+        for _ in 0..self.open.len().div_ceil(2) {
+            self.open.pop_lru();
+        }
+    }
+
+    /// The file's descriptor, opened again where it was closed. `path` is corrected where the file was
+    /// renamed within its directory meanwhile.
+    ///
+    /// # Errors
+    /// [`NotFollowable`], where no name that could be found bears the inode.
+    pub fn get(
+        &mut self,
+        id: FileId,
+        path: &mut PathBuf,
+        identity: Identity,
+    ) -> Result<&File, NotFollowable> {
+        if !self.open.contains(&id) {
+            let file = match open_as(path, identity) {
+                Err(NotFollowable::Descriptors { .. }) => {
+                    self.make_room();
+                    open_as(path, identity)
+                }
+                other => other,
+            };
+            let file = match file {
+                Err(NotFollowable::Missing(missing)) => {
+                    let found = find_sibling(path, identity).ok_or(NotFollowable::Missing(missing))?;
+                    *path = found;
+                    open_as(path, identity)?
+                }
+                other => other?,
+            };
+            self.open.push(id, file);
+        }
+        self.open.get(&id).ok_or_else(|| NotFollowable::System {
+            path: path.clone(),
+            source: io::Error::other("no room for a descriptor"),
+        })
+    }
+}
+
+fn open_as(path: &Path, identity: Identity) -> Result<File, NotFollowable> {
+    let (file, metadata) = identity::open(path)?;
+    if Identity::of(&metadata) == identity { Ok(file) } else { Err(NotFollowable::Missing(path.to_owned())) }
+}
+
+/// The name that the inode bears now in the directory it was in.
+fn find_sibling(path: &Path, identity: Identity) -> Option<PathBuf> {
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::read_dir(directory)
+        .ok()?
+        .filter_map(Result::ok)
+        .filter(|entry| entry.ino() == identity.inode)
+        .map(|entry| entry.path())
+        .find(|path| fs::symlink_metadata(path).is_ok_and(|metadata| Identity::of(&metadata) == identity))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+
+    fn made(path: &Path) -> Identity {
+        let mut file = File::create(path).unwrap();
+        file.write_all(path.file_name().unwrap().as_encoded_bytes()).unwrap();
+        Identity::of(&file.metadata().unwrap())
+    }
+
+    #[test]
+    fn more_files_than_descriptors_are_opened_again_by_identity() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut descriptors = Descriptors::with_room_for(2);
+        let mut files: Vec<_> = (0..5)
+            .map(|n| {
+                let path = dir.path().join(n.to_string());
+                let identity = made(&path);
+                (FileId(n), path, identity)
+            })
+            .collect();
+        for _ in 0..2 {
+            for (id, path, identity) in &mut files {
+                let mut text = String::new();
+                descriptors.get(*id, path, *identity).unwrap().read_to_string(&mut text).unwrap();
+                assert_eq!(text, id.0.to_string());
+            }
+            assert_eq!(descriptors.open_files(), 2);
+        }
+    }
+
+    #[test]
+    fn a_file_renamed_while_closed_is_found_by_its_present_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut path, renamed) = (dir.path().join("app.log"), dir.path().join("app.log.1"));
+        let identity = made(&path);
+        fs::rename(&path, &renamed).unwrap();
+        let other = made(&path);
+        let mut descriptors = Descriptors::with_room_for(2);
+        descriptors.get(FileId(1), &mut path, identity).unwrap();
+        assert_eq!(path, renamed);
+        let mut gone = dir.path().join("gone");
+        assert!(descriptors.get(FileId(2), &mut gone, Identity { inode: other.inode + 1, ..other }).is_err());
+    }
+}

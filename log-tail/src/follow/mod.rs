@@ -1,0 +1,303 @@
+//! Following names: which inode bears which name, what of each inode is still to be read, and in what order.
+//!
+//! [`Follower`] takes hints from an observer and gives out blocks of lines. It never waits: the event
+//! loop asks it for the next block, and tells it when time has passed. What it promises:
+//!
+//! * after every hint a file is read to its end, so a hint needs to be neither complete nor unique;
+//! * the inode that bore a name before is read to its end before the one that bears it now;
+//! * an inode that lost its name is read on for a grace time, because its writer may hold it open.
+
+mod descriptors;
+mod directories;
+mod files;
+mod glob;
+mod identity;
+mod names;
+mod reader;
+mod start;
+mod sweep;
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    num::NonZeroUsize,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use slab::Slab;
+
+use self::{
+    descriptors::Descriptors,
+    directories::{Directories, PatternId, Waiting},
+    files::FollowedFile,
+    glob::Pattern,
+    names::{Name, NameId},
+    reader::Reader,
+    sweep::Suspects,
+};
+pub use self::{
+    glob::{PatternError, is_pattern},
+    identity::{Identity, NotFollowable, look},
+    start::Start,
+};
+use crate::observe::{DirectoryId, FileId, Hint, Observer, stat::Looked};
+
+/// How to follow.
+#[derive(Clone, Debug)]
+pub struct FollowSettings {
+    /// Where to start in files that exist already. Files that appear later are read from their beginning.
+    pub start: Start,
+    /// Longest line held back for its newline, in bytes.
+    pub max_line_bytes: NonZeroUsize,
+    /// How long an inode that lost its name is read on.
+    pub rotate_wait: Duration,
+}
+
+/// How a name came to mean another inode, or an inode another content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Rotation {
+    /// The name bears another inode now.
+    Replace,
+    /// The name is gone.
+    Unlink,
+    /// The inode was truncated.
+    Truncate,
+}
+
+/// What happened, counted since the start. Counts only grow.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Bytes handed on.
+    pub bytes: u64,
+    /// Names that came to bear another inode.
+    pub replaced: u64,
+    /// Names that went away.
+    pub unlinked: u64,
+    /// Truncations.
+    pub truncated: u64,
+    /// Changes that the sweep found and no hint had told.
+    pub missed_hints: u64,
+    /// Sweeps.
+    pub sweeps: u64,
+}
+
+/// Something the user should know, as a sentence for standard error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice(pub String);
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Follows names.
+pub struct Follower {
+    settings: FollowSettings,
+    observer: Option<Box<dyn Observer>>,
+    names: Slab<Name>,
+    by_path: FxHashMap<PathBuf, NameId>,
+    patterns: Vec<Pattern>,
+    directories: Directories,
+    files: Slab<FollowedFile>,
+    by_identity: FxHashMap<Identity, FileId>,
+    descriptors: Descriptors,
+    reader: Reader,
+    /// Files with something to read, in the order in which they will be.
+    ready: VecDeque<FileId>,
+    /// Everything that was there at the start has been read: from now on files take turns.
+    caught_up: bool,
+    /// Bytes the file at the front of `ready` was given in its turn.
+    turn_bytes: usize,
+    looked: Looked,
+    /// Files that lost their last name in this batch of hints.
+    nameless: Vec<FileId>,
+    /// Names to look at once the batch of hints is at its end.
+    doubtful: FxHashSet<NameId>,
+    /// Files to let go, oldest first.
+    leaving: VecDeque<(Instant, FileId)>,
+    /// Directories to look at again soon: the hint about them may have come before the fact.
+    rechecks: Vec<(Instant, DirectoryId)>,
+    suspects: Suspects,
+    notices: Vec<Notice>,
+    counts: Counts,
+    stopping: bool,
+    /// Kernel times of the writes that the blocks given out since the last question answer.
+    answered_ns: Vec<u64>,
+}
+
+impl fmt::Debug for Follower {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Follower").field("files", &self.files.len()).finish_non_exhaustive()
+    }
+}
+
+impl Follower {
+    /// Follows nothing yet. Without an observer, files are read to their end once.
+    pub fn new(settings: FollowSettings, observer: Option<Box<dyn Observer>>) -> Self {
+        Self {
+            reader: Reader::new(settings.max_line_bytes),
+            settings,
+            observer,
+            names: Slab::new(),
+            by_path: FxHashMap::default(),
+            patterns: Vec::new(),
+            directories: Directories::default(),
+            files: Slab::new(),
+            by_identity: FxHashMap::default(),
+            descriptors: Descriptors::new(),
+            ready: VecDeque::new(),
+            caught_up: false,
+            turn_bytes: 0,
+            looked: Looked::default(),
+            nameless: Vec::new(),
+            doubtful: FxHashSet::default(),
+            leaving: VecDeque::new(),
+            rechecks: Vec::new(),
+            suspects: Suspects::default(),
+            notices: Vec::new(),
+            counts: Counts::default(),
+            stopping: false,
+            answered_ns: Vec::new(),
+        }
+    }
+
+    /// The observer, to wait for it and to drain it.
+    pub fn observer(&mut self) -> Option<&mut (dyn Observer + 'static)> {
+        self.observer.as_deref_mut()
+    }
+
+    /// How many files are followed: those that bear a name, and those that still are to be drained.
+    pub fn file_count(&self) -> usize {
+        self.files.len()
+    }
+
+    /// What happened so far.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// What the user should know since this was last asked.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// Kernel times, `CLOCK_MONOTONIC` in nanoseconds, of the writes that were handed on since this was last asked.
+    pub fn take_answered(&mut self) -> std::vec::Drain<'_, u64> {
+        self.answered_ns.drain(..)
+    }
+
+    /// Whether there may be something to read.
+    pub fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// Whether some file has to be looked at every second.
+    pub fn looks_every_second(&self) -> bool {
+        !self.looked.is_empty() || self.directories.iter().any(|(_, directory)| directory.unwatched)
+    }
+
+    /// Bytes that are in the files that wait to be read, and were not handed on.
+    pub fn lag_bytes(&mut self) -> u64 {
+        let waiting: Vec<FileId> = self.ready.iter().copied().collect();
+        waiting.into_iter().filter_map(|id| self.unread_bytes(id)).sum()
+    }
+
+    fn notice(&mut self, text: impl fmt::Display) {
+        self.notices.push(Notice(text.to_string()));
+    }
+
+    /// Takes a batch of hints: every name they concern is looked at, every file they concern will be read.
+    pub fn take(&mut self, hints: &mut Vec<Hint>) {
+        for hint in hints.drain(..) {
+            match hint {
+                Hint::Appended { file, time_ns } => self.written(file, time_ns),
+                Hint::EntryWritten { directory, name } => {
+                    for file in self.bearers(directory, &name) {
+                        self.written(file, None);
+                    }
+                }
+                Hint::Truncated { file } => self.written(file, None),
+                Hint::Moved { file } | Hint::Unlinked { file } => self.renamed(file),
+                Hint::Entry { directory, name } => self.entry_changed(directory, &name),
+                Hint::DirectoryGone { directory } => self.doubt_directory(directory),
+                Hint::LookAtEverything => self.look_at_everything(),
+            }
+        }
+        self.look_at_doubtful();
+    }
+
+    /// Looks at every file, name and directory: hints were lost.
+    pub fn look_at_everything(&mut self) {
+        self.doubtful.extend(self.names.iter().map(|(key, _)| NameId(key)));
+        let files: Vec<FileId> = self.files.iter().map(|(_, file)| file.id).collect();
+        for file in files {
+            self.written(file, None);
+        }
+        let directories: Vec<DirectoryId> = self.directories.iter().map(|(id, _)| id).collect();
+        for directory in directories {
+            self.check_directory(directory);
+            self.expand_again(directory);
+        }
+    }
+
+    /// When [`Follower::tick`] wants to be called next.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let leaving = self.leaving.front().map(|(at, _)| *at);
+        let recheck = self.rechecks.iter().map(|(at, _)| *at).min();
+        [leaving, recheck, self.suspects.verdict_at()].into_iter().flatten().min()
+    }
+
+    /// Time has passed: lets files go whose grace time is over, and looks again where a hint came early.
+    pub fn tick(&mut self, now: Instant) {
+        while self.leaving.front().is_some_and(|(at, _)| *at <= now) {
+            if let Some((_, id)) = self.leaving.pop_front() {
+                self.finish_at_end(id);
+            }
+        }
+        let (due, later): (Vec<_>, Vec<_>) = self.rechecks.drain(..).partition(|(at, _)| *at <= now);
+        self.rechecks = later;
+        for (_, directory) in due {
+            self.check_directory(directory);
+        }
+        self.judge_suspects(now);
+        self.look_at_doubtful();
+    }
+
+    /// Looks at what no event reports.
+    pub fn look_at_unwatched(&mut self) {
+        let files: Vec<FileId> = self.looked.iter().collect();
+        for file in files {
+            self.written(file, None);
+        }
+        let unwatched: Vec<_> = self
+            .directories
+            .iter()
+            .filter(|(_, d)| d.unwatched)
+            .map(|(id, d)| (id, d.names.values().flatten().copied().collect::<Vec<_>>()))
+            .collect();
+        for (directory, names) in unwatched {
+            self.doubtful.extend(names);
+            self.check_directory(directory);
+            self.expand_again(directory);
+        }
+        self.look_at_doubtful();
+    }
+
+    /// Reads what is there now to its end, then stops: nothing that is written later is waited for.
+    pub fn stop(&mut self) {
+        self.stopping = true;
+        self.caught_up = false;
+        self.leaving.clear();
+        let files: Vec<FileId> = self.files.iter().map(|(_, file)| file.id).collect();
+        for id in files {
+            self.finish_here(id);
+        }
+    }
+}
+
+/// Where a hint about a directory may have come before the fact, when to look again.
+const RECHECK_AFTER: [Duration; 3] =
+    [Duration::from_millis(10), Duration::from_millis(100), Duration::from_secs(1)];

@@ -1,0 +1,94 @@
+//! The smoke detector: now and then, look whether anything changed that no hint told of.
+//!
+//! A change seen here is not yet a missed hint: its hint may be on its way, since the size of a file grows
+//! before the write that grew it returns. Only what is still unread, and still unhinted, a moment later counts.
+
+use std::time::{Duration, Instant};
+
+use rustc_hash::FxHashMap;
+
+use super::{Follower, Identity, NameId, identity};
+use crate::observe::FileId;
+
+/// How long a hint may take.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// What was found changed at the last sweep, without a hint so far.
+#[derive(Debug, Default)]
+pub(super) struct Suspects {
+    /// Each file's size then.
+    files: FxHashMap<FileId, u64>,
+    names: Vec<NameId>,
+    verdict_at: Option<Instant>,
+}
+
+impl Suspects {
+    /// When they are to be judged.
+    pub fn verdict_at(&self) -> Option<Instant> {
+        self.verdict_at
+    }
+
+    /// A hint came for the file.
+    pub fn clear(&mut self, id: FileId) {
+        if self.verdict_at.is_some() {
+            self.files.remove(&id);
+        }
+    }
+}
+
+impl Follower {
+    /// Looks at the size of every file and the inode of every name.
+    pub fn sweep(&mut self, now: Instant) {
+        self.counts.sweeps += 1;
+        let directories: Vec<_> = self.directories.iter().map(|(id, _)| id).collect();
+        for directory in directories {
+            self.check_directory(directory);
+            self.expand_again(directory);
+        }
+        self.suspects.files = self
+            .files
+            .iter()
+            .filter(|(_, file)| !file.queued && !file.waits && !self.looked.contains(file.id))
+            .filter_map(|(_, file)| {
+                let metadata = identity::look(&file.path).ok()?;
+                let changed =
+                    Identity::of(&metadata) == file.identity && metadata.len() != file.position.read_to();
+                changed.then_some((file.id, metadata.len()))
+            })
+            .collect();
+        self.suspects.names = self.changed_names();
+        if !self.suspects.files.is_empty() || !self.suspects.names.is_empty() {
+            self.suspects.verdict_at = Some(now + GRACE);
+        }
+        self.look_at_doubtful();
+    }
+
+    fn changed_names(&self) -> Vec<NameId> {
+        let changed = |name: &super::Name| {
+            let borne = name.bears.and_then(|id| self.file(id)).map(|file| file.identity);
+            borne != identity::look(&name.path).ok().map(|metadata| Identity::of(&metadata))
+        };
+        self.names.iter().filter(|(_, name)| changed(name)).map(|(key, _)| NameId(key)).collect()
+    }
+
+    /// Counts what no hint has told by now, and looks at it.
+    pub(super) fn judge_suspects(&mut self, now: Instant) {
+        if self.suspects.verdict_at.is_none_or(|at| now < at) {
+            return;
+        }
+        self.suspects.verdict_at = None;
+        for (id, size) in std::mem::take(&mut self.suspects.files) {
+            if self.file(id).is_some_and(|file| !file.queued && file.position.read_to() != size) {
+                self.counts.missed_hints += 1;
+                self.written(id, None);
+            }
+        }
+        let still = self.changed_names();
+        for id in std::mem::take(&mut self.suspects.names) {
+            if still.contains(&id) {
+                self.counts.missed_hints += 1;
+                self.doubtful.insert(id);
+            }
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The `log-tail` command: parse, run, print the error.
+
+use std::process::ExitCode;
+
+use log_tail::{
+    cli::Invocation,
+    doctor,
+    run::{self, Ended},
+};
+
+fn main() -> ExitCode {
+    let outcome = match Invocation::parse(std::env::args_os()) {
+        Ok(Invocation::Follow(settings)) => run::run(&settings),
+        Ok(Invocation::Doctor(settings)) => doctor::run(&settings),
+        Err(error) => error.exit(),
+    };
+    match outcome {
+        Ok(Ended::Well) => ExitCode::SUCCESS,
+        Ok(Ended::WithTrouble) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("log-tail: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The table of hooks: which kernel function each program runs on, and what goes unseen without it.
+
+/// When a program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum When {
+    /// fentry.
+    Before,
+    /// fexit.
+    After,
+}
+
+/// Which of several programs for one function a kernel needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variants {
+    /// There is one program.
+    One,
+    /// `FUNCTION_plain` is for kernels whose verifier knows no `xchg`.
+    Ring,
+    /// `FUNCTION_dentry_first` is for kernels whose function has the dentry as its first argument.
+    Dentry,
+}
+
+/// What decides between variants on this kernel.
+#[derive(Clone, Copy, Debug)]
+pub struct Needs {
+    /// The verifier knows `xchg`.
+    pub exchange: bool,
+    /// Which argument of `do_truncate` is the dentry.
+    pub truncate_dentry: usize,
+}
+
+/// A kernel function and the program for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Hook {
+    /// The kernel function: its name in BTF, and its program's name in the object.
+    pub function: &'static str,
+    /// How many arguments the program expects it to have: the returned value lies behind them.
+    pub arguments: usize,
+    /// fentry or fexit.
+    pub when: When,
+    /// What it sees, in the words of `doctor`.
+    pub sees: &'static str,
+    /// Which programs there are for it.
+    pub variants: Variants,
+    /// Without it the kernel program is of no use.
+    pub needed: bool,
+}
+
+impl Hook {
+    /// The program's name in the object.
+    pub fn program(&self, needs: Needs) -> String {
+        let suffix = match self.variants {
+            Variants::Ring if !needs.exchange => "_plain",
+            Variants::Dentry if needs.truncate_dentry == 0 => "_dentry_first",
+            _ => "",
+        };
+        format!("{}{suffix}", self.function)
+    }
+
+    /// How many arguments the program for this kernel expects.
+    pub fn expected_arguments(&self, needs: Needs) -> usize {
+        // The mount's user namespace, later its idmap, came in front in 5.12.
+        self.arguments - usize::from(self.variants == Variants::Dentry && needs.truncate_dentry == 0)
+    }
+}
+
+const fn hook(function: &'static str, arguments: usize, sees: &'static str) -> Hook {
+    Hook { function, arguments, when: When::After, sees, variants: Variants::One, needed: false }
+}
+
+/// Every hook.
+pub const HOOKS: [Hook; 10] = [
+    Hook { variants: Variants::Ring, needed: true, ..hook("vfs_write", 4, "write, pwrite") },
+    Hook { variants: Variants::Ring, ..hook("vfs_writev", 5, "writev, pwritev") },
+    Hook { variants: Variants::Dentry, ..hook("do_truncate", 5, "truncate, ftruncate, O_TRUNC") },
+    hook("d_move", 2, "rename"),
+    hook("d_exchange", 2, "rename with RENAME_EXCHANGE"),
+    hook("d_instantiate", 2, "new names: create, link, symlink, mkdir"),
+    hook("d_instantiate_new", 2, "new files on ext4 and btrfs"),
+    hook("d_delete", 1, "removed names"),
+    Hook { when: When::Before, ..hook("security_inode_unlink", 2, "names about to be removed") },
+    Hook { when: When::Before, ..hook("security_inode_rmdir", 2, "directories about to be removed") },
+];

@@ -1,0 +1,225 @@
+//! Loading the kernel program: offsets looked up, maps sized, each hook loaded and attached on its own.
+//!
+//! The object is compiled by `cargo xtask build-ebpf` and checked in beside this file, with the hash of
+//! its sources and its toolchain. One object serves every kernel from 5.10 on.
+
+use std::{io, path::Path};
+
+use aya::{
+    Ebpf, EbpfLoader, include_bytes_aligned,
+    programs::{FEntry, FExit, ProgramError},
+};
+use log_tail_common::{EntryHint, Hint};
+use nix::sys::resource::{Resource, setrlimit};
+
+use super::{
+    btf::{Btf, BtfError},
+    hooks::{HOOKS, Hook, Needs, Variants, When},
+};
+
+static OBJECT: &[u8] = include_bytes_aligned!("log-tail.bpf.o");
+
+/// Hints that fit in the ring: append hints are at most one a file, so this is for what queues, names.
+const RING_NAMES: usize = 4096;
+
+/// Why the kernel program cannot be used here.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// Offsets cannot be looked up.
+    #[error(transparent)]
+    Btf(#[from] BtfError),
+    /// aya could not read the kernel's BTF.
+    #[error("reading the kernel's BTF: {0}")]
+    KernelBtf(#[source] aya::BtfError),
+    /// bpf(2) refused to make the maps.
+    #[error("the kernel refused BPF maps: {}", root_cause(.0))]
+    Maps(#[source] Box<aya::EbpfError>),
+    /// bpf(2) refused a program without which the rest is of no use.
+    #[error("the kernel refused tracing programs ({function}): {}", short(.source))]
+    Program { function: &'static str, source: Box<ProgramError> },
+    /// A function without which the rest is of no use is not there, or is another.
+    #[error("this kernel's {function} is unknown to this version of log-tail: {reason}")]
+    Unknown { function: &'static str, reason: String },
+    /// Mapping the maps' memory failed.
+    #[error("mapping the kernel program's memory: {0}")]
+    Memory(#[source] io::Error),
+}
+
+/// Which hooks attached.
+#[derive(Debug, Clone)]
+pub struct Attached {
+    /// The hook.
+    pub hook: Hook,
+    /// Why it did not attach.
+    pub missing: Option<String>,
+}
+
+/// The kernel program, running. It ends with this value: nothing is pinned.
+#[derive(Debug)]
+pub struct Loaded {
+    /// Holds the programs and their links.
+    pub ebpf: Ebpf,
+    /// Every hook, with what became of it.
+    pub hooks: Vec<Attached>,
+    /// Files and directories there is room for, the overflow's doorbell included.
+    pub capacity: u32,
+}
+
+/// How the kernel program is to be loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadOptions {
+    /// Files and directories to make room for.
+    pub room: u32,
+    /// What the kernel program logs about itself.
+    pub log_level: log::LevelFilter,
+    /// Size of the ring in bytes instead of the default, for tests of its overflow.
+    pub ring_bytes: Option<u32>,
+}
+
+/// Loads and attaches the kernel program.
+///
+/// # Errors
+/// Where the kernel lacks BTF, refuses maps or programs, or `vfs_write` cannot be attached.
+pub fn load(options: LoadOptions) -> Result<Loaded, LoadError> {
+    // Up to 5.10 maps count against this limit; later kernels charge the memory cgroup instead.
+    let _ = setrlimit(Resource::RLIMIT_MEMLOCK, u64::MAX, u64::MAX);
+
+    let btf = Btf::from_kernel()?;
+    let globals = globals(&btf)?;
+    let mut needs = Needs { exchange: true, truncate_dentry: btf.argument_index("do_truncate", "dentry")? };
+    let kernel_btf = aya::Btf::from_sys_fs().map_err(LoadError::KernelBtf)?;
+    let capacity = options.room.saturating_add(1).next_power_of_two();
+    let log_level: u8 = options.log_level as u8;
+    let mut loader = EbpfLoader::new();
+    loader
+        .btf(Some(&kernel_btf))
+        .map_max_entries("FOLLOWED", capacity)
+        .map_max_entries("DOORBELLS", capacity)
+        .map_max_entries("HINTS", options.ring_bytes.unwrap_or_else(|| ring_bytes(capacity)))
+        .override_global(aya_log::LEVEL, &log_level, false);
+    for (name, value) in &globals {
+        loader.override_global(name, value, true);
+    }
+    let mut ebpf = loader.load(OBJECT).map_err(|error| LoadError::Maps(Box::new(error)))?;
+
+    let mut hooks = Vec::with_capacity(HOOKS.len());
+    for hook in HOOKS {
+        if let Some(reason) = unknown_form(&btf, hook, needs) {
+            if hook.needed {
+                return Err(LoadError::Unknown { function: hook.function, reason });
+            }
+            hooks.push(Attached { hook, missing: Some(reason) });
+            continue;
+        }
+        let mut result = attach(&mut ebpf, hook, needs, &kernel_btf);
+        if needs.exchange
+            && hook.variants == Variants::Ring
+            && matches!(result, Err(ProgramError::LoadError { .. }))
+        {
+            // Before 5.12 the verifier rejects any program that holds an xchg.
+            let plain = Needs { exchange: false, ..needs };
+            if attach(&mut ebpf, hook, plain, &kernel_btf).is_ok() {
+                needs = plain;
+                result = Ok(());
+            }
+        }
+        let missing = match result {
+            Ok(()) => None,
+            Err(source) if hook.needed => {
+                return Err(LoadError::Program { function: hook.function, source: Box::new(source) });
+            }
+            Err(source) => Some(short(&source)),
+        };
+        hooks.push(Attached { hook, missing });
+    }
+    Ok(Loaded { ebpf, hooks, capacity })
+}
+
+/// Why the function is not the one that the program was written for.
+fn unknown_form(btf: &Btf, hook: Hook, needs: Needs) -> Option<String> {
+    if !btf.has_function(hook.function) {
+        return Some("not in this kernel's BTF".to_owned());
+    }
+    let expected = hook.expected_arguments(needs);
+    match btf.argument_count(hook.function) {
+        Ok(count) if count == expected => None,
+        Ok(count) => Some(format!("it has {count} arguments on this kernel, and {expected} are known")),
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+fn attach(ebpf: &mut Ebpf, hook: Hook, needs: Needs, btf: &aya::Btf) -> Result<(), ProgramError> {
+    let program = ebpf.program_mut(&hook.program(needs)).ok_or(ProgramError::NotLoaded)?;
+    match hook.when {
+        When::After => {
+            let program: &mut FExit = program.try_into()?;
+            program.load(hook.function, btf)?;
+            program.attach().map(drop)
+        }
+        When::Before => {
+            let program: &mut FEntry = program.try_into()?;
+            program.load(hook.function, btf)?;
+            program.attach().map(drop)
+        }
+    }
+}
+
+/// The values the object is compiled without: where this kernel keeps what.
+fn globals(btf: &Btf) -> Result<Vec<(&'static str, u64)>, BtfError> {
+    let offset = |strukt, path: &[&str]| btf.member_offset(strukt, path).map(u64::from);
+    Ok(vec![
+        ("FILE_INODE", offset("file", &["f_inode"])?),
+        ("INODE_MODE", offset("inode", &["i_mode"])?),
+        ("INODE_NUMBER", offset("inode", &["i_ino"])?),
+        ("INODE_SUPER", offset("inode", &["i_sb"])?),
+        ("SUPER_DEV", offset("super_block", &["s_dev"])?),
+        ("DENTRY_INODE", offset("dentry", &["d_inode"])?),
+        ("DENTRY_PARENT", offset("dentry", &["d_parent"])?),
+        ("DENTRY_NAME", offset("dentry", &["d_name", "name"])?),
+        ("READ_NAMES", u64::from(!confidential())),
+    ])
+}
+
+/// Whether `lockdown=confidentiality` keeps kernel memory from BPF programs: `kernel/trace/bpf_trace.c`.
+fn confidential() -> bool {
+    std::fs::read_to_string(Path::new("/sys/kernel/security/lockdown"))
+        .is_ok_and(|text| text.contains("[confidentiality]"))
+}
+
+fn ring_bytes(capacity: u32) -> u32 {
+    let header = 8;
+    let appends = u64::from(capacity) * (size_of::<Hint>() + header) as u64;
+    let names = (RING_NAMES * (size_of::<EntryHint>() + header)) as u64;
+    u32::try_from((appends + names).next_power_of_two()).unwrap_or(1 << 31)
+}
+
+/// The system's word, without the verifier's log.
+fn short(error: &ProgramError) -> String {
+    match error {
+        ProgramError::LoadError { io_error, .. } => io_error.to_string(),
+        ProgramError::Btf(aya::BtfError::UnknownBtfTypeName { .. }) => "not in this kernel's BTF".to_owned(),
+        other => root_cause(other),
+    }
+}
+
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ring_has_room_for_a_hint_of_every_file() {
+        for capacity in [64, 65_536, 1 << 20] {
+            let bytes = ring_bytes(capacity);
+            assert!(bytes.is_power_of_two());
+            assert!(u64::from(bytes) >= u64::from(capacity) * 24, "{capacity}");
+        }
+    }
+}

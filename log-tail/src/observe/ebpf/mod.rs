@@ -1,0 +1,253 @@
+//! The kernel program as an observer: which inodes have a doorbell, and what the ring says of them.
+//!
+//! While it runs, nothing else watches: no inotify watch and no descriptor a file. A file costs one
+//! element of a hash map and one 64-byte doorbell.
+
+pub mod btf;
+pub mod doorbell;
+pub mod hooks;
+pub mod load;
+pub mod ring;
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    path::Path,
+};
+
+use aya::maps::{HashMap, Map, MapData, PerCpuArray, RingBuf};
+use aya_log::EbpfLogger;
+use log_tail_common::{Counters, InodeKey, OVERFLOW_SLOT};
+use rustc_hash::FxHashMap;
+
+use self::{
+    doorbell::Doorbells,
+    load::{Attached, LoadError, LoadOptions, Loaded},
+    ring::Record,
+};
+use super::{Answer, Backend, DirectoryId, FileId, Hint, ObserveError, Observer, Reach, key::Keys};
+
+/// Records taken from the ring before the loop gets its turn: a busy ring never yields by itself.
+const RECORDS_A_DRAIN: usize = 4096;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target {
+    File(FileId),
+    Directory(DirectoryId),
+}
+
+/// The running kernel program and what its doorbells stand for.
+pub struct EbpfObserver {
+    /// Holds programs and links: the kernel program ends with it.
+    _ebpf: aya::Ebpf,
+    hooks: Vec<Attached>,
+    followed: HashMap<MapData, InodeKey, u32>,
+    doorbells: Doorbells,
+    ring: RingBuf<MapData>,
+    counters: PerCpuArray<MapData, Counters>,
+    logger: EbpfLogger<KernelLog>,
+    keys: Keys,
+    /// What each doorbell stands for. More than one target where the kernel gives two files one key,
+    /// as btrfs does in different subvolumes: both are looked at.
+    targets: Vec<Vec<Target>>,
+    free: Vec<u32>,
+    slots: FxHashMap<InodeKey, u32>,
+    files: FxHashMap<FileId, InodeKey>,
+    directories: FxHashMap<DirectoryId, InodeKey>,
+}
+
+/// Prints what the kernel program logs about itself.
+struct KernelLog;
+
+impl log::Log for KernelLog {
+    fn enabled(&self, _: &log::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        eprintln!("log-tail: kernel program: {}: {}", record.level(), record.args());
+    }
+
+    fn flush(&self) {}
+}
+
+impl EbpfObserver {
+    /// Loads the kernel program.
+    ///
+    /// # Errors
+    /// [`LoadError`] says what this kernel refused.
+    pub fn new(options: LoadOptions) -> Result<Self, LoadError> {
+        let Loaded { mut ebpf, hooks, capacity } = load::load(options)?;
+        let memory = LoadError::Memory;
+        let logger =
+            EbpfLogger::init_with_logger(&mut ebpf, KernelLog).map_err(|e| memory(io::Error::other(e)))?;
+        let mut take = |name: &str| {
+            ebpf.take_map(name)
+                .ok_or_else(|| memory(io::Error::other(format!("the object has no map {name}"))))
+        };
+        let Map::Array(doorbells) = take("DOORBELLS")? else {
+            return Err(memory(io::Error::other("DOORBELLS is no array")));
+        };
+        let doorbells = Doorbells::map(doorbells.fd().as_fd(), capacity).map_err(memory)?;
+        let other = |error| memory(io::Error::other(error));
+        Ok(Self {
+            followed: take("FOLLOWED")?.try_into().map_err(other)?,
+            ring: take("HINTS")?.try_into().map_err(other)?,
+            counters: take("COUNTERS")?.try_into().map_err(other)?,
+            logger,
+            keys: Keys::new().map_err(memory)?,
+            targets: vec![Vec::new(); capacity as usize],
+            free: (0..capacity).filter(|slot| *slot != OVERFLOW_SLOT).rev().collect(),
+            slots: FxHashMap::default(),
+            files: FxHashMap::default(),
+            directories: FxHashMap::default(),
+            doorbells,
+            hooks,
+            _ebpf: ebpf,
+        })
+    }
+
+    /// Every hook, with what became of it.
+    pub fn hooks(&self) -> &[Attached] {
+        &self.hooks
+    }
+
+    fn follow(&mut self, target: Target, of: BorrowedFd<'_>, path: &Path) -> Result<InodeKey, ObserveError> {
+        let system = |source| ObserveError::System { path: path.to_owned(), source };
+        let key = self.keys.of(of).map_err(system)?;
+        if let Some(slot) = self.slots.get(&key) {
+            let targets = &mut self.targets[*slot as usize];
+            if !targets.contains(&target) {
+                targets.push(target);
+            }
+            return Ok(key);
+        }
+        let full = ObserveError::Full { capacity: self.doorbells.capacity() - 1 };
+        let slot = self.free.pop().ok_or(full)?;
+        self.doorbells.reset(slot);
+        if let Err(error) = self.followed.insert(key, slot, 0) {
+            self.free.push(slot);
+            return Err(system(io::Error::other(error)));
+        }
+        self.targets[slot as usize].push(target);
+        self.slots.insert(key, slot);
+        Ok(key)
+    }
+
+    fn leave(&mut self, key: InodeKey, target: Target) {
+        let Some(slot) = self.slots.get(&key).copied() else { return };
+        let targets = &mut self.targets[slot as usize];
+        targets.retain(|other| *other != target);
+        if targets.is_empty() {
+            // A program that has looked the doorbell up already may still ring it: the hint is then
+            // answered by whichever inode has it next, which finds nothing new.
+            let _ = self.followed.remove(&key);
+            self.slots.remove(&key);
+            self.free.push(slot);
+        }
+    }
+
+    fn translate(&self, record: &Record, hints: &mut Vec<Hint>) {
+        let slot = match record {
+            Record::Overflow => return hints.push(Hint::LookAtEverything),
+            Record::Append { slot, .. }
+            | Record::Truncate { slot }
+            | Record::Move { slot }
+            | Record::Unlink { slot }
+            | Record::Entry { slot, .. } => *slot,
+        };
+        for target in self.targets.get(slot as usize).into_iter().flatten() {
+            hints.extend(match (*target, record) {
+                (Target::File(file), Record::Append { time_ns, .. }) => {
+                    Some(Hint::Appended { file, time_ns: Some(*time_ns) })
+                }
+                (Target::File(file), Record::Truncate { .. }) => Some(Hint::Truncated { file }),
+                (Target::File(file), Record::Move { .. }) => Some(Hint::Moved { file }),
+                (Target::File(file), Record::Unlink { .. }) => Some(Hint::Unlinked { file }),
+                (Target::Directory(directory), Record::Entry { name, .. }) => {
+                    Some(Hint::Entry { directory, name: name.clone() })
+                }
+                (Target::Directory(directory), Record::Move { .. } | Record::Unlink { .. }) => {
+                    Some(Hint::DirectoryGone { directory })
+                }
+                // A doorbell that went from a file to a directory, or back, with a hint on its way.
+                _ => None,
+            });
+        }
+    }
+}
+
+impl Observer for EbpfObserver {
+    fn backend(&self) -> Backend {
+        Backend::Ebpf
+    }
+
+    fn readiness(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
+    }
+
+    fn follow_file(&mut self, id: FileId, file: BorrowedFd<'_>, _: Reach) -> Result<(), ObserveError> {
+        if !self.files.contains_key(&id) {
+            let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+            let key = self.follow(Target::File(id), file, Path::new(&path))?;
+            self.files.insert(id, key);
+        }
+        Ok(())
+    }
+
+    fn leave_file(&mut self, id: FileId) {
+        if let Some(key) = self.files.remove(&id) {
+            self.leave(key, Target::File(id));
+        }
+    }
+
+    fn follow_directory(
+        &mut self,
+        id: DirectoryId,
+        path: &Path,
+        directory: BorrowedFd<'_>,
+    ) -> Result<(), ObserveError> {
+        let key = self.follow(Target::Directory(id), directory, path)?;
+        self.directories.insert(id, key);
+        Ok(())
+    }
+
+    fn leave_directory(&mut self, id: DirectoryId) {
+        if let Some(key) = self.directories.remove(&id) {
+            self.leave(key, Target::Directory(id));
+        }
+    }
+
+    fn answer(&mut self, id: FileId) -> Answer {
+        let slot = self.files.get(&id).and_then(|key| self.slots.get(key));
+        slot.map(|slot| self.doorbells.answer(*slot)).unwrap_or_default()
+    }
+
+    fn drain(&mut self, hints: &mut Vec<Hint>) -> io::Result<bool> {
+        for _ in 0..RECORDS_A_DRAIN {
+            let Some(record) = self.ring.next().map(|item| ring::decode(&item)) else {
+                // Asked after the ring was seen empty: the kernel program rings before it tries again.
+                if self.doorbells.overflowed() {
+                    hints.push(Hint::LookAtEverything);
+                }
+                return Ok(false);
+            };
+            self.translate(&record.map_err(io::Error::other)?, hints);
+        }
+        Ok(true)
+    }
+
+    fn events(&self) -> Option<Counters> {
+        let cpus = self.counters.get(&0, 0).ok()?;
+        Some(cpus.iter().fold(Counters::default(), |sum, cpu| Counters {
+            seen: sum.seen + cpu.seen,
+            submitted: sum.submitted + cpu.submitted,
+            coalesced: sum.coalesced + cpu.coalesced,
+            dropped: sum.dropped + cpu.dropped,
+        }))
+    }
+
+    fn log(&mut self) {
+        self.logger.flush();
+    }
+}

@@ -1,0 +1,267 @@
+//! inotify: what is used where the kernel program is refused.
+//!
+//! Watches are on directories, one each, and report their children by name, so a hundred thousand files
+//! in ten directories are ten watches. A file that its directory does not hear about (it was renamed away,
+//! it has hard links elsewhere, it is reached through a symbolic link) gets a watch of its own.
+//!
+//! Known problems, all of the kernel's: stores into mapped memory and writers on other hosts are never
+//! reported, libaio is not reported, and when a truncated file has grown again nothing tells by how much.
+
+use std::{
+    ffi::OsString,
+    fs, io,
+    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    path::{Path, PathBuf},
+};
+
+use nix::{
+    errno::Errno,
+    sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor},
+};
+use rustc_hash::FxHashMap;
+
+use super::{Answer, Backend, DirectoryId, FileId, Hint, ObserveError, Observer, Reach};
+
+/// Reads of the descriptor before the loop gets its turn.
+const READS_A_DRAIN: usize = 64;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Target {
+    File(FileId),
+    Directory(DirectoryId),
+}
+
+/// An inotify instance and what its watches stand for.
+#[derive(Debug)]
+pub struct InotifyObserver {
+    inotify: Inotify,
+    /// A watch belongs to an inode: two ids of one inode share it.
+    targets: FxHashMap<i32, Vec<Target>>,
+    files: FxHashMap<FileId, WatchDescriptor>,
+    directories: FxHashMap<DirectoryId, WatchDescriptor>,
+}
+
+impl InotifyObserver {
+    /// # Errors
+    /// [`ObserveError::Limit`] where the user's inotify instances are spent.
+    pub fn new() -> Result<Self, ObserveError> {
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
+            .map_err(|errno| explain(errno, Path::new("/proc/self/fd")))?;
+        Ok(Self {
+            inotify,
+            targets: FxHashMap::default(),
+            files: FxHashMap::default(),
+            directories: FxHashMap::default(),
+        })
+    }
+
+    fn watch(
+        &mut self,
+        of: BorrowedFd<'_>,
+        named: &Path,
+        mask: AddWatchFlags,
+        target: Target,
+    ) -> Result<WatchDescriptor, ObserveError> {
+        // Through the descriptor, so that it is this inode whatever its name means by now.
+        let path = PathBuf::from(format!("/proc/self/fd/{}", of.as_raw_fd()));
+        let watch = self
+            .inotify
+            .add_watch(&path, mask | AddWatchFlags::from_bits_retain(libc::IN_MASK_ADD))
+            .map_err(|errno| explain(errno, named))?;
+        let targets = self.targets.entry(watch.as_raw()).or_default();
+        if !targets.contains(&target) {
+            targets.push(target);
+        }
+        Ok(watch)
+    }
+
+    fn leave(&mut self, watch: WatchDescriptor, target: Target) {
+        let Some(targets) = self.targets.get_mut(&watch.as_raw()) else { return };
+        targets.retain(|other| *other != target);
+        if targets.is_empty() {
+            self.targets.remove(&watch.as_raw());
+            // EINVAL: the kernel has removed the watch itself, with its inode.
+            let _ = self.inotify.rm_watch(watch);
+        }
+    }
+
+    fn translate(&self, event: InotifyEvent, hints: &mut Vec<Hint>) {
+        let InotifyEvent { wd, mask, cookie: _, name } = event;
+        if mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
+            return hints.push(Hint::LookAtEverything);
+        }
+        // A watch that was just removed may have events queued still.
+        let Some(targets) = self.targets.get(&wd.as_raw()) else { return };
+        for target in targets {
+            match *target {
+                Target::File(file) => hints.push(Hint::Appended { file, time_ns: None }),
+                Target::Directory(directory) => {
+                    hints.extend(directory_hint(directory, mask, name.as_ref()));
+                }
+            }
+        }
+    }
+}
+
+fn directory_hint(directory: DirectoryId, mask: AddWatchFlags, name: Option<&OsString>) -> Option<Hint> {
+    let gone = AddWatchFlags::IN_DELETE_SELF
+        | AddWatchFlags::IN_MOVE_SELF
+        | AddWatchFlags::IN_UNMOUNT
+        | AddWatchFlags::IN_IGNORED;
+    if mask.intersects(gone) {
+        return Some(Hint::DirectoryGone { directory });
+    }
+    // No name: it is about the directory itself, whose own attributes do not matter here.
+    let name = name?.clone();
+    Some(if mask.contains(AddWatchFlags::IN_MODIFY) {
+        Hint::EntryWritten { directory, name }
+    } else {
+        Hint::Entry { directory, name }
+    })
+}
+
+impl Observer for InotifyObserver {
+    fn backend(&self) -> Backend {
+        Backend::Inotify
+    }
+
+    fn readiness(&self) -> BorrowedFd<'_> {
+        self.inotify.as_fd()
+    }
+
+    fn follow_file(&mut self, id: FileId, file: BorrowedFd<'_>, reach: Reach) -> Result<(), ObserveError> {
+        match reach {
+            Reach::ThroughDirectory => self.leave_file(id),
+            Reach::Alone => {
+                let named = fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap_or_default();
+                let watch = self.watch(file, &named, AddWatchFlags::IN_MODIFY, Target::File(id))?;
+                self.files.insert(id, watch);
+            }
+        }
+        Ok(())
+    }
+
+    fn leave_file(&mut self, id: FileId) {
+        if let Some(watch) = self.files.remove(&id) {
+            self.leave(watch, Target::File(id));
+        }
+    }
+
+    fn follow_directory(
+        &mut self,
+        id: DirectoryId,
+        path: &Path,
+        directory: BorrowedFd<'_>,
+    ) -> Result<(), ObserveError> {
+        let mask = AddWatchFlags::IN_MODIFY
+            | AddWatchFlags::IN_ATTRIB
+            | AddWatchFlags::IN_CREATE
+            | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_MOVED_FROM
+            | AddWatchFlags::IN_MOVED_TO
+            | AddWatchFlags::IN_DELETE_SELF
+            | AddWatchFlags::IN_MOVE_SELF;
+        let watch = self.watch(directory, path, mask, Target::Directory(id))?;
+        self.directories.insert(id, watch);
+        Ok(())
+    }
+
+    fn leave_directory(&mut self, id: DirectoryId) {
+        if let Some(watch) = self.directories.remove(&id) {
+            self.leave(watch, Target::Directory(id));
+        }
+    }
+
+    fn answer(&mut self, _: FileId) -> Answer {
+        // Every write queues an event of its own; the kernel merges only neighbours that nobody has read.
+        Answer::default()
+    }
+
+    fn drain(&mut self, hints: &mut Vec<Hint>) -> io::Result<bool> {
+        for _ in 0..READS_A_DRAIN {
+            match self.inotify.read_events() {
+                Ok(events) => events.into_iter().for_each(|event| self.translate(event, hints)),
+                Err(Errno::EAGAIN) => return Ok(false),
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(true)
+    }
+}
+
+fn explain(errno: Errno, path: &Path) -> ObserveError {
+    let limit = match errno {
+        Errno::ENOSPC => "fs.inotify.max_user_watches",
+        Errno::EMFILE => "fs.inotify.max_user_instances",
+        _ => return ObserveError::System { path: path.to_owned(), source: errno.into() },
+    };
+    let value = fs::read_to_string(format!("/proc/sys/{}", limit.replace('.', "/")))
+        .map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned());
+    ObserveError::Limit {
+        what: format!("no inotify watch left for '{}'", path.display()),
+        limit,
+        value,
+        source: errno.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{fs::File, io::Write};
+
+    fn drained(observer: &mut InotifyObserver) -> Vec<Hint> {
+        let mut hints = Vec::new();
+        while observer.drain(&mut hints).unwrap() {}
+        hints
+    }
+
+    #[test]
+    fn a_write_is_told_by_name_and_a_rename_as_an_entry() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = File::create(dir.path().join("a")).unwrap();
+        let mut observer = InotifyObserver::new().unwrap();
+        let directory = DirectoryId(7);
+        observer.follow_directory(directory, dir.path(), File::open(dir.path()).unwrap().as_fd()).unwrap();
+        file.write_all(b"x").unwrap();
+        assert_eq!(drained(&mut observer), [Hint::EntryWritten { directory, name: "a".into() }]);
+        fs::rename(dir.path().join("a"), dir.path().join("b")).unwrap();
+        let names = ["a", "b"].map(|name| Hint::Entry { directory, name: name.into() });
+        assert_eq!(drained(&mut observer), names);
+    }
+
+    #[test]
+    fn a_file_of_its_own_is_told_wherever_it_went() {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let mut file = File::create(here.path().join("a")).unwrap();
+        let mut observer = InotifyObserver::new().unwrap();
+        observer.follow_file(FileId(1), file.as_fd(), Reach::Alone).unwrap();
+        fs::hard_link(here.path().join("a"), there.path().join("a")).unwrap();
+        fs::remove_file(here.path().join("a")).unwrap();
+        file.write_all(b"x").unwrap();
+        assert_eq!(drained(&mut observer), [Hint::Appended { file: FileId(1), time_ns: None }]);
+        observer.leave_file(FileId(1));
+        file.write_all(b"x").unwrap();
+        assert_eq!(drained(&mut observer), []);
+    }
+
+    #[test]
+    fn a_directory_that_goes_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = dir.path().join("inner");
+        fs::create_dir(&inner).unwrap();
+        let mut observer = InotifyObserver::new().unwrap();
+        let directory = DirectoryId(0);
+        observer.follow_directory(directory, &inner, File::open(&inner).unwrap().as_fd()).unwrap();
+        fs::remove_dir(&inner).unwrap();
+        assert!(drained(&mut observer).contains(&Hint::DirectoryGone { directory }));
+    }
+
+    #[test]
+    fn a_spent_limit_is_named_with_its_value() {
+        let message = explain(Errno::ENOSPC, Path::new("/var/log")).to_string();
+        assert!(message.contains("fs.inotify.max_user_watches (now "), "{message}");
+        assert!(message.contains("'/var/log'"), "{message}");
+    }
+}

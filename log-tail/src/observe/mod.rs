@@ -1,0 +1,193 @@
+//! Who says that something changed: one small trait, an implementation for each way of knowing.
+//!
+//! An observer only hints. Nothing it says is believed about bytes: a hint makes the reader look, and
+//! the reader reads to the end of the file. So a hint may come twice, late, or for nothing, and an
+//! observer that lost some says [`Hint::LookAtEverything`].
+
+pub mod ebpf;
+pub mod inotify;
+pub mod key;
+pub mod probe;
+
+pub mod stat;
+
+use std::{
+    ffi::OsString,
+    fmt, io,
+    os::fd::{AsFd, BorrowedFd},
+    path::{Path, PathBuf},
+};
+
+use tokio::io::{Interest, unix::AsyncFd};
+
+/// A followed file: an index that is used again once the file has been let go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileId(pub u32);
+
+/// A followed directory: an index that is used again once the directory has been let go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DirectoryId(pub u32);
+
+/// What an observer says. Ids may be stale: a hint can be on its way while its file is let go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hint {
+    /// There may be new bytes. `time_ns`: when the first of them was written, `CLOCK_MONOTONIC`, where known.
+    Appended { file: FileId, time_ns: Option<u64> },
+    /// The file with this name in this directory may have new bytes.
+    EntryWritten { directory: DirectoryId, name: OsString },
+    /// The file was truncated.
+    Truncated { file: FileId },
+    /// The file bears another name.
+    Moved { file: FileId },
+    /// A name of the file is about to be removed.
+    Unlinked { file: FileId },
+    /// A name in this directory came, went, or bears another file; an empty name stands for any.
+    Entry { directory: DirectoryId, name: OsString },
+    /// The directory was moved or removed, or is about to be.
+    DirectoryGone { directory: DirectoryId },
+    /// Hints were lost: look at every file and every name.
+    LookAtEverything,
+}
+
+impl Hint {
+    /// The word for it in metrics.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Appended { .. } | Self::EntryWritten { .. } => "append",
+            Self::Truncated { .. } => "truncate",
+            Self::Moved { .. } => "move",
+            Self::Unlinked { .. } => "unlink",
+            Self::Entry { .. } | Self::DirectoryGone { .. } => "entry",
+            Self::LookAtEverything => "overflow",
+        }
+    }
+}
+
+/// The ways of knowing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// Our kernel program.
+    Ebpf,
+    /// inotify watches on directories.
+    Inotify,
+    /// Looking every second, for filesystems whose writes this kernel does not see.
+    Stat,
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ebpf => "ebpf",
+            Self::Inotify => "inotify",
+            Self::Stat => "stat",
+        })
+    }
+}
+
+/// Why an observer cannot watch something.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    /// A limit of this system is spent.
+    #[error("{what}: {source}; raise {limit} (now {value})")]
+    Limit { what: String, limit: &'static str, value: String, source: io::Error },
+    /// The system refused.
+    #[error("cannot watch '{}': {source}", path.display())]
+    System { path: PathBuf, source: io::Error },
+    /// More files than the kernel program was given room for.
+    #[error(
+        "the kernel program has room for {capacity} files and directories; restart log-tail to give it more"
+    )]
+    Full { capacity: u32 },
+}
+
+/// How a file can be written to without its followed directory hearing of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// Every writer comes through the followed directory.
+    ThroughDirectory,
+    /// It has other names, or has left its directory: the inode itself has to be watched.
+    Alone,
+}
+
+/// One way of knowing that something changed.
+pub trait Observer {
+    /// Which way this is.
+    fn backend(&self) -> Backend;
+
+    /// Readable when [`Observer::drain`] has something to say.
+    fn readiness(&self) -> BorrowedFd<'_>;
+
+    /// Starts hints about a file's bytes, or changes how they are had. What was written before this
+    /// returns may go without a hint: read after it, not before.
+    ///
+    /// # Errors
+    /// A spent limit, or the system's refusal. The caller looks at the file by stat instead.
+    fn follow_file(&mut self, id: FileId, file: BorrowedFd<'_>, reach: Reach) -> Result<(), ObserveError>;
+
+    /// Ends hints about a file.
+    fn leave_file(&mut self, id: FileId);
+
+    /// Starts hints about the names in a directory.
+    ///
+    /// # Errors
+    /// As for [`Observer::follow_file`].
+    fn follow_directory(
+        &mut self,
+        id: DirectoryId,
+        path: &Path,
+        directory: BorrowedFd<'_>,
+    ) -> Result<(), ObserveError>;
+
+    /// Ends hints about the names in a directory.
+    fn leave_directory(&mut self, id: DirectoryId);
+
+    /// To be called before a file is read: what is written from now on brings a new hint.
+    fn answer(&mut self, id: FileId) -> Answer;
+
+    /// Appends the hints that wait, boundedly many. `true` where more may wait.
+    ///
+    /// # Errors
+    /// The system's, from reading the descriptor.
+    fn drain(&mut self, hints: &mut Vec<Hint>) -> io::Result<bool>;
+
+    /// What became of the kernel's events, where the observer knows.
+    fn events(&self) -> Option<log_tail_common::Counters> {
+        None
+    }
+
+    /// Passes on what the kernel program logged about itself.
+    fn log(&mut self) {}
+}
+
+/// What the kernel noted about a file since the last answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// A hint had been given, or is on its way.
+    pub rung: bool,
+    /// The smallest size, in bytes, the file was truncated to; `None` where it was not, or nobody knows.
+    pub truncated_to: Option<u64>,
+}
+
+/// Lets tokio's `AsyncFd` wait on a descriptor that the observer goes on owning.
+#[derive(Debug)]
+pub struct Readiness(std::os::fd::OwnedFd);
+
+impl Readiness {
+    /// Duplicates the observer's descriptor, and has the running tokio runtime wait on it.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub fn of(observer: &dyn Observer) -> io::Result<AsyncFd<Self>> {
+        let own = Self(observer.readiness().try_clone_to_owned()?);
+        // SAFETY: the descriptor is owned by `own`, and nothing takes it out, replaces or closes it.
+        let registered = unsafe { AsyncFd::register_with_interest(own, Interest::READABLE) };
+        registered.map_err(|refused| refused.into_parts().1)
+    }
+}
+
+impl std::os::fd::AsRawFd for Readiness {
+    fn as_raw_fd(&self) -> std::os::fd::RawFd {
+        self.0.as_fd().as_raw_fd()
+    }
+}

@@ -1,0 +1,226 @@
+//! Json: a line a record, for programs that want to know which byte of which file they are looking at.
+//!
+//! Everything can be had back: the decoded `line` (or `line_base64`), and a newline where `length` says there
+//! was one, are the bytes of the file, and `offset + length` is where the next record starts.
+//!
+//! A record without its newline is either a piece (`continues`) or the last line of a file that never got one.
+//! Many short lines in one block grow most: a record's names and numbers take some 150 bytes beside its path.
+
+use std::num::NonZeroUsize;
+use std::os::unix::ffi::OsStrExt as _;
+use std::time::{Duration, SystemTime};
+
+use base64::display::Base64Display;
+use base64::engine::general_purpose::STANDARD;
+use bytes::{BufMut as _, BytesMut};
+use serde::{Serialize, Serializer};
+
+use crate::output::{Format, Queue};
+use crate::record::{Block, frame};
+
+/// The json format.
+#[derive(Debug)]
+pub struct Json {
+    max_line_bytes: NonZeroUsize,
+    /// Its memory is used again once everything written from it has left the queue.
+    buffer: BytesMut,
+}
+
+impl Json {
+    /// A line longer than `max_line_bytes` becomes several records.
+    #[must_use]
+    pub fn new(max_line_bytes: NonZeroUsize) -> Self {
+        Self { max_line_bytes, buffer: BytesMut::new() }
+    }
+}
+
+impl Format for Json {
+    fn encode(&mut self, block: &Block, time: SystemTime, out: &mut Queue) {
+        // What all records of the block share is put into words once.
+        let time = rfc3339(time);
+        let path = block.source.path.to_string_lossy();
+        let path_bytes = block.source.path.as_os_str().as_bytes();
+        let path_base64 = block.source.path.to_str().is_none().then_some(Base64(path_bytes));
+        let dev = format!("{}:{}", libc::major(block.source.dev), libc::minor(block.source.dev));
+        let mut writer = (&mut self.buffer).writer();
+        for record in frame::records(&block.bytes, block.ending, self.max_line_bytes) {
+            let line = std::str::from_utf8(record.line()).ok();
+            let written = serde_json::to_writer(
+                &mut writer,
+                &Entry {
+                    time: &time,
+                    path: &path,
+                    path_base64,
+                    dev: &dev,
+                    inode: block.source.inode,
+                    offset: block.offset + record.offset_in_block as u64,
+                    length: record.bytes.len(),
+                    line,
+                    line_base64: line.is_none().then_some(Base64(record.line())),
+                    continues: record.continues,
+                },
+            );
+            debug_assert!(written.is_ok(), "memory takes all it is given: {written:?}");
+            writer.get_mut().put_u8(b'\n');
+        }
+        out.push(self.buffer.split().freeze());
+    }
+}
+
+/// A record as it is written. The order of the fields is the order in the line.
+#[derive(Serialize)]
+struct Entry<'a> {
+    /// When the bytes were read, not when they were written: UTC, with microseconds.
+    time: &'a str,
+    /// Where the path is not UTF-8, with U+FFFD in it, and `path_base64` beside it.
+    path: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_base64: Option<Base64<'a>>,
+    /// `MAJOR:MINOR`, as lsblk prints it.
+    dev: &'a str,
+    inode: u64,
+    /// Of the record's first byte, in the file.
+    offset: u64,
+    /// Bytes in the file, the newline among them.
+    length: usize,
+    /// Without its newline.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<&'a str>,
+    /// In place of `line` where that is not UTF-8.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line_base64: Option<Base64<'a>>,
+    /// The line goes on in the next record of this file.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    continues: bool,
+}
+
+/// Bytes that are written as base64, without a copy of it in between.
+#[derive(Clone, Copy)]
+struct Base64<'a>(&'a [u8]);
+
+impl Serialize for Base64<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&Base64Display::new(self.0, &STANDARD))
+    }
+}
+
+/// A clock set before 1970 or past 9999 has no such form; it is shown as the nearest time that has.
+fn rfc3339(time: SystemTime) -> String {
+    const LAST_SECOND_OF_9999: u64 = 253_402_300_799;
+    let first = SystemTime::UNIX_EPOCH;
+    let last = first + Duration::from_secs(LAST_SECOND_OF_9999);
+    humantime::format_rfc3339_micros(time.clamp(first, last)).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsStr;
+    use std::sync::Arc;
+
+    use base64::Engine as _;
+    use bytes::{Buf as _, Bytes};
+    use proptest::prelude::*;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::record::{Ending, Source};
+
+    fn source(path: &[u8]) -> Arc<Source> {
+        Arc::new(Source { path: OsStr::from_bytes(path).into(), dev: libc::makedev(254, 3), inode: 42 })
+    }
+
+    fn block(offset: u64, bytes: &[u8], ending: Ending) -> Block {
+        Block { source: source(b"/var/log/a.log"), offset, bytes: Bytes::copy_from_slice(bytes), ending }
+    }
+
+    fn written(block: &Block, max: usize) -> String {
+        let mut out = Queue::default();
+        let time = SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_042);
+        Json::new(NonZeroUsize::new(max).expect("not zero")).encode(block, time, &mut out);
+        String::from_utf8(out.copy_to_bytes(out.len()).to_vec()).expect("json is UTF-8")
+    }
+
+    #[test]
+    fn a_record_is_a_line_with_its_place_in_the_file() {
+        assert_eq!(
+            written(&block(100, b"say \"hi\"\r\nbye", Ending::EndOfFile), 64),
+            concat!(
+                r#"{"time":"2023-11-14T22:13:20.000042Z","path":"/var/log/a.log","dev":"254:3","inode":42,"#,
+                r#""offset":100,"length":10,"line":"say \"hi\"\r"}"#,
+                "\n",
+                r#"{"time":"2023-11-14T22:13:20.000042Z","path":"/var/log/a.log","dev":"254:3","inode":42,"#,
+                r#""offset":110,"length":3,"line":"bye"}"#,
+                "\n",
+            )
+        );
+    }
+
+    #[test]
+    fn what_is_not_utf8_comes_as_base64() {
+        let block = Block { source: source(b"/tmp/\xff"), ..block(0, b"\xfe\xff\n", Ending::Newline) };
+        let line: Value = serde_json::from_str(&written(&block, 64)).expect("json");
+        assert_eq!(line["path"], "/tmp/\u{fffd}");
+        assert_eq!(line["path_base64"], "L3RtcC//");
+        assert_eq!(line["line_base64"], "/v8=");
+        assert_eq!((line.get("line"), &line["length"]), (None, &Value::from(3)));
+    }
+
+    #[test]
+    fn only_pieces_say_that_they_continue() {
+        let text = written(&block(0, b"0123456789\n", Ending::Newline), 8);
+        let continues: Vec<bool> = text.lines().map(|line| line.contains(r#""continues":true"#)).collect();
+        assert_eq!(continues, [true, false]);
+        assert!(!text.contains("false"));
+    }
+
+    #[test]
+    fn a_clock_outside_of_the_calendar_is_no_panic() {
+        let late = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 60);
+        assert_eq!(rfc3339(late), "9999-12-31T23:59:59.000000Z");
+        let early = SystemTime::UNIX_EPOCH - Duration::from_secs(1);
+        assert_eq!(rfc3339(early), "1970-01-01T00:00:00.000000Z");
+    }
+
+    #[test]
+    fn the_buffer_is_used_again_once_it_is_written() {
+        let mut json = Json::new(NonZeroUsize::MIN);
+        let mut places = Vec::new();
+        for _ in 0..8 {
+            let mut out = Queue::default();
+            json.encode(&block(0, b"\n", Ending::Newline), SystemTime::UNIX_EPOCH, &mut out);
+            places.push(out.chunk().as_ptr());
+        }
+        places.dedup();
+        assert!(places.len() < 8, "a new allocation for every block");
+    }
+
+    proptest! {
+        #[test]
+        fn decoded_lines_are_the_bytes_of_the_file_again(
+            bytes in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b'"'), any::<u8>()], 0..300),
+            cuts in prop::collection::vec(1_usize..50, 1..20),
+            max in 1_usize..40,
+        ) {
+            let (mut decoded, mut offset, mut rest, mut cuts) = (Vec::new(), 0, &bytes[..], cuts.iter().cycle());
+            while !rest.is_empty() {
+                let cut = rest.len().min(*cuts.next().expect("not empty"));
+                for line in written(&block(offset, &rest[..cut], Ending::Piece), max).lines() {
+                    let line: Value = serde_json::from_str(line).expect("json");
+                    let content = match line["line"].as_str() {
+                        Some(text) => text.as_bytes().to_vec(),
+                        None => STANDARD.decode(line["line_base64"].as_str().expect("text")).expect("base64"),
+                    };
+                    let (start, length) = (line["offset"].as_u64(), line["length"].as_u64());
+                    prop_assert_eq!(start, Some(decoded.len() as u64));
+                    let has_newline = length == Some(content.len() as u64 + 1);
+                    prop_assert!(has_newline || length == Some(content.len() as u64));
+                    prop_assert_eq!(line.get("continues").is_some(), !has_newline);
+                    decoded.extend(content);
+                    decoded.extend(has_newline.then_some(b'\n'));
+                }
+                (offset, rest) = (offset + cut as u64, &rest[cut..]);
+            }
+            prop_assert_eq!(decoded, bytes);
+        }
+    }
+}

@@ -1,0 +1,369 @@
+//! The event loop: waits for hints, room in the output, signals and time, and moves blocks from the
+//! follower to the output. One thread; nothing in it blocks but reading files.
+
+use std::{
+    ffi::OsStr,
+    io,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+
+use anyhow::Context as _;
+use nix::time::{ClockId, clock_gettime};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    signal::unix::{Signal, SignalKind, signal},
+    sync::{mpsc, oneshot},
+    time::{MissedTickBehavior, interval_at, sleep_until},
+};
+
+use crate::{
+    choose::{self, Chosen},
+    cli::{OutputFormat, Settings},
+    follow::{FollowSettings, Follower, is_pattern},
+    observe::{Backend, Hint, Readiness, ebpf::load::LoadOptions, stat},
+    output::{
+        Format, Queue,
+        json::Json,
+        stdout::{Flushed, Stdout},
+        text::Text,
+    },
+    record::Block,
+    serve::{
+        http,
+        metrics::{Metrics, RotationKind},
+    },
+};
+
+/// How a run ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// As it should.
+    Well,
+    /// Some of what was asked for could not be done; standard error says what.
+    WithTrouble,
+}
+
+/// Bytes that may wait for the output before reading stops.
+const OUTPUT_BYTES: usize = 256 << 10;
+/// Blocks taken before hints, signals and timers get their turn.
+const BLOCKS_A_TURN: usize = 64;
+
+/// Follows what the settings say until a signal, or with `--no-follow` until everything is read.
+///
+/// # Errors
+/// Where nothing can be followed, the backend asked for is not to be had, or the output fails.
+pub fn run(settings: &Settings) -> anyhow::Result<Ended> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the event loop")?
+        .block_on(async { Loop::start(settings)?.run().await })
+}
+
+struct Loop {
+    follower: Follower,
+    /// Readable when the observer has hints. None with `--no-follow`.
+    readiness: Option<AsyncFd<Readiness>>,
+    format: Box<dyn Format>,
+    queue: Queue,
+    stdout: Stdout,
+    blocked: bool,
+    metrics: Arc<Metrics>,
+    scrapes: mpsc::Receiver<oneshot::Sender<String>>,
+    signals: [Signal; 2],
+    sweep: Duration,
+    hints: Vec<Hint>,
+    /// Kernel times of the writes whose bytes wait for the output.
+    waiting_ns: Vec<u64>,
+    stopping: bool,
+    trouble: bool,
+}
+
+impl Loop {
+    fn start(settings: &Settings) -> anyhow::Result<Self> {
+        let stdout = Stdout::new().context("looking at standard output")?;
+        let signals = [
+            signal(SignalKind::interrupt()).context("listening for SIGINT")?,
+            signal(SignalKind::terminate()).context("listening for SIGTERM")?,
+        ];
+        let metrics = Arc::new(Metrics::new());
+        let (ask, scrapes) = mpsc::channel(16);
+        if let Some(address) = settings.metrics {
+            let listener = http::bind(address)?;
+            if let Ok(address) = listener.local_addr() {
+                eprintln!("log-tail: metrics at http://{address}/metrics");
+            }
+            tokio::spawn(http::serve(listener, ask));
+        }
+        let chosen = if settings.follow {
+            let options = LoadOptions {
+                room: choose::room(settings.names.len()),
+                log_level: settings.kernel_log,
+                ring_bytes: settings.ring_bytes,
+            };
+            Some(choose::choose(settings.backend, options)?)
+        } else {
+            None
+        };
+        let (observer, because, unseen) = match chosen {
+            Some(Chosen { observer, instead_because, unseen }) => (Some(observer), instead_because, unseen),
+            None => (None, None, Vec::new()),
+        };
+        let backend = observer.as_ref().map(|observer| observer.backend());
+        let readiness = match &observer {
+            Some(observer) => Some(Readiness::of(observer.as_ref()).context("waiting for hints")?),
+            None => None,
+        };
+        let follow = FollowSettings {
+            start: settings.start,
+            max_line_bytes: settings.max_line_bytes,
+            rotate_wait: settings.rotate_wait,
+        };
+        let mut follower = Follower::new(follow, observer);
+        let refused = add_names(&mut follower, settings)?;
+        let several = settings.names.len() > 1 || settings.names.iter().any(|name| is_followed_pattern(name));
+        let format: Box<dyn Format> = match settings.format {
+            OutputFormat::Text => Box::new(Text::new(settings.headers.are_shown(several))),
+            OutputFormat::Json => Box::new(Json::new(settings.max_line_bytes)),
+        };
+        let mut started = Self {
+            follower,
+            readiness,
+            format,
+            queue: Queue::default(),
+            stdout,
+            blocked: false,
+            metrics,
+            scrapes,
+            signals,
+            sweep: settings.sweep,
+            hints: Vec::new(),
+            waiting_ns: Vec::new(),
+            stopping: !settings.follow,
+            trouble: refused > 0,
+        };
+        started.say_notices();
+        if refused == settings.names.len() {
+            anyhow::bail!("nothing to follow");
+        }
+        if let Some(backend) = backend {
+            started.announce(backend, because.as_deref(), &unseen);
+        }
+        Ok(started)
+    }
+
+    fn announce(&self, backend: Backend, because: Option<&str>, unseen: &[String]) {
+        self.metrics.set_backend(backend);
+        for unseen in unseen {
+            eprintln!("log-tail: this kernel does not let the kernel program see {unseen}; the sweep will");
+        }
+        let files = self.follower.file_count();
+        let plural = if files == 1 { "" } else { "s" };
+        let reason = because.map(|because| format!("; ebpf: {because}")).unwrap_or_default();
+        eprintln!("log-tail: following {files} file{plural} (backend: {backend}{reason})");
+    }
+
+    async fn run(mut self) -> anyhow::Result<Ended> {
+        let mut sweep = interval_at(tokio::time::Instant::now() + self.sweep, self.sweep);
+        let mut looking = interval_at(tokio::time::Instant::now() + stat::INTERVAL, stat::INTERVAL);
+        for interval in [&mut sweep, &mut looking] {
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        }
+        loop {
+            if self.move_blocks()? == Flushed::Closed {
+                return Ok(self.ended());
+            }
+            let busy = !self.blocked && self.follower.has_ready();
+            if self.stopping && !busy && self.queue.is_empty() {
+                return Ok(self.ended());
+            }
+            let deadline = self.follower.next_deadline();
+            let [interrupt, terminate] = &mut self.signals;
+            tokio::select! {
+                biased;
+                _ = interrupt.recv() => self.stop(),
+                _ = terminate.recv() => self.stop(),
+                Some(reply) = self.scrapes.recv() => {
+                    let page = self.page();
+                    // The client may have gone.
+                    let _ = reply.send(page);
+                }
+                result = readable(self.readiness.as_ref()) => {
+                    result.context("waiting for hints")?;
+                    self.metrics.wakeups.add(1);
+                    self.drain()?;
+                }
+                result = self.stdout.writable(), if self.blocked => {
+                    result.context("waiting for standard output")?;
+                    self.blocked = false;
+                }
+                () = self.stdout.closed() => return Ok(self.ended()),
+                () = until(deadline) => self.follower.tick(Instant::now()),
+                _ = sweep.tick(), if !self.stopping => self.follower.sweep(Instant::now()),
+                _ = looking.tick(), if !self.stopping && self.follower.looks_every_second() => {
+                    self.follower.look_at_unwatched();
+                }
+                () = std::future::ready(()), if busy => {}
+            }
+            self.say_notices();
+        }
+    }
+
+    /// Takes the hints that wait. Readiness is only forgotten once the observer had nothing more to say.
+    fn drain(&mut self) -> anyhow::Result<()> {
+        let more = match self.follower.observer() {
+            Some(observer) => observer.drain(&mut self.hints).context("reading hints")?,
+            None => false,
+        };
+        if !more && let Some(readiness) = &self.readiness {
+            forget_readiness(readiness);
+            // What came between the last look and now has no wake-up left: look once more.
+            if let Some(observer) = self.follower.observer() {
+                observer.drain(&mut self.hints).context("reading hints")?;
+                observer.log();
+            }
+        }
+        for hint in &self.hints {
+            self.metrics.hint(hint);
+        }
+        if !self.stopping {
+            self.follower.take(&mut self.hints);
+        }
+        self.hints.clear();
+        Ok(())
+    }
+
+    /// Reads and writes until nothing is left to read, the output has no room, or others want their turn.
+    fn move_blocks(&mut self) -> anyhow::Result<Flushed> {
+        for _ in 0..BLOCKS_A_TURN {
+            if self.blocked {
+                return Ok(Flushed::WouldBlock);
+            }
+            let block = self.follower.next_block();
+            let idle = block.is_none();
+            if let Some(block) = block {
+                self.encode(&block);
+            }
+            self.waiting_ns.extend(self.follower.take_answered());
+            if idle || self.queue.len() >= OUTPUT_BYTES {
+                match self.stdout.flush(&mut self.queue).context("writing to standard output")? {
+                    Flushed::Everything => self.delivered(),
+                    Flushed::WouldBlock => self.blocked = true,
+                    Flushed::Closed => return Ok(Flushed::Closed),
+                }
+            }
+            if idle {
+                break;
+            }
+        }
+        Ok(Flushed::Everything)
+    }
+
+    fn encode(&mut self, block: &Block) {
+        self.metrics.read_bytes.add(block.bytes.len() as u64);
+        self.metrics.read_lines.add(memchr::memchr_iter(b'\n', &block.bytes).count() as u64);
+        self.format.encode(block, SystemTime::now(), &mut self.queue);
+    }
+
+    fn delivered(&mut self) {
+        if self.waiting_ns.is_empty() {
+            return;
+        }
+        let now = monotonic();
+        for written_ns in self.waiting_ns.drain(..) {
+            self.metrics.delivered_after(now.saturating_sub(Duration::from_nanos(written_ns)));
+        }
+    }
+
+    fn stop(&mut self) {
+        if self.stopping {
+            // Asked twice: whoever asks does not want to wait for a slow reader of our output.
+            eprintln!("log-tail: stopped before everything was written");
+            std::process::exit(1);
+        }
+        self.stopping = true;
+        self.follower.stop();
+    }
+
+    fn say_notices(&mut self) {
+        for notice in self.follower.take_notices() {
+            eprintln!("log-tail: {notice}");
+        }
+    }
+
+    fn ended(&self) -> Ended {
+        // A signal ends it well whatever was refused at the start: that was said then.
+        if self.trouble && self.readiness.is_none() { Ended::WithTrouble } else { Ended::Well }
+    }
+
+    fn page(&mut self) -> String {
+        let counts = self.follower.counts();
+        self.metrics.missed_hints.set(counts.missed_hints);
+        self.metrics.sweeps.set(counts.sweeps);
+        self.metrics.rotations(RotationKind::Replace).set(counts.replaced);
+        self.metrics.rotations(RotationKind::Unlink).set(counts.unlinked);
+        self.metrics.rotations(RotationKind::Truncate).set(counts.truncated);
+        self.metrics.files.set(self.follower.file_count() as u64);
+        self.metrics.lag_bytes.set(self.follower.lag_bytes() + self.queue.len() as u64);
+        if let Some(events) = self.follower.observer().and_then(|observer| observer.events()) {
+            self.metrics.set_kernel_events(events);
+        }
+        self.metrics.encode()
+    }
+}
+
+/// Follows every name; says what each that cannot be followed is. Returns how many were refused for good.
+fn add_names(follower: &mut Follower, settings: &Settings) -> anyhow::Result<usize> {
+    let mut refused = 0;
+    for name in &settings.names {
+        let path = Path::new(name);
+        if is_followed_pattern(name) {
+            let matched = follower.add_pattern(path)?;
+            if matched == 0 && settings.follow {
+                eprintln!("log-tail: nothing matches '{}' yet; waiting for files to appear", path.display());
+            } else if matched == 0 {
+                eprintln!("log-tail: nothing matches '{}'", path.display());
+                refused += 1;
+            }
+        } else if let Err(error) = follower.add_name(path) {
+            refused += usize::from(!settings.follow || !error.may_change());
+            eprintln!("log-tail: {}", if settings.follow { error.to_string() } else { error.at_once() });
+        }
+    }
+    Ok(refused)
+}
+
+/// A name with wildcards is a pattern, unless a file has exactly that name.
+fn is_followed_pattern(name: &OsStr) -> bool {
+    is_pattern(Path::new(name)) && std::fs::symlink_metadata(name).is_err()
+}
+
+async fn readable(readiness: Option<&AsyncFd<Readiness>>) -> io::Result<()> {
+    match readiness {
+        // Kept ready on purpose: see `Loop::drain`.
+        Some(readiness) => {
+            readiness.readable().await?.retain_ready();
+            Ok(())
+        }
+        None => std::future::pending().await,
+    }
+}
+
+fn forget_readiness(readiness: &AsyncFd<Readiness>) {
+    // `try_io` forgets readiness when told that the operation would block.
+    let _ =
+        readiness.try_io(Interest::READABLE, |_| -> io::Result<()> { Err(io::ErrorKind::WouldBlock.into()) });
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn monotonic() -> Duration {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
+}
