@@ -1,0 +1,51 @@
+//! The workspace's programs, linked statically: they run on any kernel without a single library.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::workspace::{self, Executable};
+
+const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+/// Everything that a guest takes along.
+pub struct Programs {
+    pub log_tail: PathBuf,
+    /// The end-to-end tests, an executable a file in `tests/`.
+    pub tests: Vec<Executable>,
+}
+
+impl Programs {
+    /// Where each goes in the guest.
+    pub fn into_files(self) -> Vec<(String, PathBuf)> {
+        let tests = self.tests.into_iter().map(|test| (format!("/tests/{}", test.name), test.path));
+        std::iter::once(("/bin/log-tail".to_owned(), self.log_tail)).chain(tests).collect()
+    }
+}
+
+/// Builds them all. They have a target directory of their own, so that no other build is undone.
+pub fn all() -> Result<Programs> {
+    if !cfg!(target_arch = "x86_64") {
+        bail!("guests are x86-64 machines, and building for them from another kind is not set up");
+    }
+    eprintln!("xtask: building static programs (target/static)");
+    let program = build(&["build", "--package", "log-tail", "--bin", "log-tail"])?;
+    let mut tests = build(&["test", "--no-run", "--package", "log-tail-tests", "--test", "*"])?;
+    // Cargo also names the programs that the tests start, if there are any.
+    tests.retain(|test| test.path.parent().is_some_and(|folder| folder.ends_with("deps")));
+    Ok(Programs { log_tail: workspace::only(program, "log-tail")?, tests })
+}
+
+fn build(arguments: &[&str]) -> Result<Vec<Executable>> {
+    let (command, rest) = arguments.split_first().context("nothing to build")?;
+    let target = workspace::target().join("static");
+    let mut cargo = workspace::cargo();
+    cargo
+        .args([*command, "--quiet", "--release", "--target", TARGET, "--target-dir"])
+        .arg(target)
+        .args(rest)
+        .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static")
+        // They travel through the guest's memory on every boot.
+        .env("CARGO_PROFILE_RELEASE_STRIP", "debuginfo");
+    workspace::build(&mut cargo).context("could not build the static programs")
+}
