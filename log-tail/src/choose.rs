@@ -21,7 +21,7 @@ pub struct Chosen {
 }
 
 /// Files and directories to make room for at least: a doorbell is 64 bytes.
-const LEAST_ROOM: u32 = 1 << 16;
+const LEAST_ROOM: u32 = (1 << 16) - 1;
 
 /// Room for what is followed now, and for as many files again that appear later.
 pub fn room(names: usize) -> u32 {

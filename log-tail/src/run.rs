@@ -12,7 +12,7 @@ use std::{
 use anyhow::Context as _;
 use nix::time::{ClockId, clock_gettime};
 use tokio::{
-    io::{Interest, unix::AsyncFd},
+    io::unix::AsyncFd,
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot},
     time::{MissedTickBehavior, interval_at, sleep_until},
@@ -47,6 +47,8 @@ pub enum Ended {
 
 /// Bytes that may wait for the output before reading stops.
 const OUTPUT_BYTES: usize = 256 << 10;
+/// Bytes made into json at once: empty lines grow most, to some 150 bytes each.
+const JSON_PART_BYTES: usize = 64 << 10;
 /// Blocks taken before hints, signals and timers get their turn.
 const BLOCKS_A_TURN: usize = 64;
 
@@ -62,6 +64,7 @@ pub fn run(settings: &Settings) -> anyhow::Result<Ended> {
         .block_on(async { Loop::start(settings)?.run().await })
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a state of its own; any may hold with any")]
 struct Loop {
     follower: Follower,
     /// Readable when the observer has hints. None with `--no-follow`.
@@ -70,11 +73,17 @@ struct Loop {
     queue: Queue,
     stdout: Stdout,
     blocked: bool,
+    /// What is left of a block that was taken apart.
+    rest: Option<Block>,
+    /// Bytes of a block that are put into the format at once.
+    part_bytes: usize,
     metrics: Arc<Metrics>,
     scrapes: mpsc::Receiver<oneshot::Sender<String>>,
     signals: [Signal; 2],
     sweep: Duration,
     hints: Vec<Hint>,
+    /// The observer may have more to say without being readable again.
+    undrained: bool,
     /// Kernel times of the writes whose bytes wait for the output.
     waiting_ns: Vec<u64>,
     stopping: bool,
@@ -135,11 +144,17 @@ impl Loop {
             queue: Queue::default(),
             stdout,
             blocked: false,
+            rest: None,
+            part_bytes: match settings.format {
+                OutputFormat::Text => usize::MAX,
+                OutputFormat::Json => JSON_PART_BYTES,
+            },
             metrics,
             scrapes,
             signals,
             sweep: settings.sweep,
             hints: Vec::new(),
+            undrained: false,
             waiting_ns: Vec::new(),
             stopping: !settings.follow,
             trouble: refused > 0,
@@ -175,7 +190,7 @@ impl Loop {
             if self.move_blocks()? == Flushed::Closed {
                 return Ok(self.ended());
             }
-            let busy = !self.blocked && self.follower.has_ready();
+            let busy = !self.blocked && (self.rest.is_some() || self.follower.has_ready());
             if self.stopping && !busy && self.queue.is_empty() {
                 return Ok(self.ended());
             }
@@ -183,14 +198,14 @@ impl Loop {
             let [interrupt, terminate] = &mut self.signals;
             tokio::select! {
                 biased;
-                _ = interrupt.recv() => self.stop(),
-                _ = terminate.recv() => self.stop(),
+                _ = interrupt.recv() => self.stop()?,
+                _ = terminate.recv() => self.stop()?,
                 Some(reply) = self.scrapes.recv() => {
                     let page = self.page();
                     // The client may have gone.
                     let _ = reply.send(page);
                 }
-                result = readable(self.readiness.as_ref()) => {
+                result = readable(self.readiness.as_ref(), self.undrained), if !self.stopping => {
                     result.context("waiting for hints")?;
                     self.metrics.wakeups.add(1);
                     self.drain()?;
@@ -211,27 +226,16 @@ impl Loop {
         }
     }
 
-    /// Takes the hints that wait. Readiness is only forgotten once the observer had nothing more to say.
+    /// Takes the hints that wait, boundedly many.
     fn drain(&mut self) -> anyhow::Result<()> {
-        let more = match self.follower.observer() {
-            Some(observer) => observer.drain(&mut self.hints).context("reading hints")?,
-            None => false,
-        };
-        if !more && let Some(readiness) = &self.readiness {
-            forget_readiness(readiness);
-            // What came between the last look and now has no wake-up left: look once more.
-            if let Some(observer) = self.follower.observer() {
-                observer.drain(&mut self.hints).context("reading hints")?;
-                observer.log();
-            }
+        if let Some(observer) = self.follower.observer() {
+            self.undrained = observer.drain(&mut self.hints).context("reading hints")?;
+            observer.log();
         }
         for hint in &self.hints {
             self.metrics.hint(hint);
         }
-        if !self.stopping {
-            self.follower.take(&mut self.hints);
-        }
-        self.hints.clear();
+        self.follower.take(&mut self.hints);
         Ok(())
     }
 
@@ -241,10 +245,12 @@ impl Loop {
             if self.blocked {
                 return Ok(Flushed::WouldBlock);
             }
-            let block = self.follower.next_block();
+            let block = self.rest.take().or_else(|| self.follower.next_block());
             let idle = block.is_none();
             if let Some(block) = block {
-                self.encode(&block);
+                let (part, rest) = block.split(self.part_bytes);
+                self.rest = rest;
+                self.encode(&part);
             }
             self.waiting_ns.extend(self.follower.take_answered());
             if idle || self.queue.len() >= OUTPUT_BYTES {
@@ -277,14 +283,22 @@ impl Loop {
         }
     }
 
-    fn stop(&mut self) {
+    fn stop(&mut self) -> anyhow::Result<()> {
         if self.stopping {
             // Asked twice: whoever asks does not want to wait for a slow reader of our output.
             eprintln!("log-tail: stopped before everything was written");
             std::process::exit(1);
         }
+        // What was told until now may concern files that are not known yet.
+        loop {
+            self.drain()?;
+            if !self.undrained {
+                break;
+            }
+        }
         self.stopping = true;
         self.follower.stop();
+        Ok(())
     }
 
     fn say_notices(&mut self) {
@@ -340,21 +354,16 @@ fn is_followed_pattern(name: &OsStr) -> bool {
     is_pattern(Path::new(name)) && std::fs::symlink_metadata(name).is_err()
 }
 
-async fn readable(readiness: Option<&AsyncFd<Readiness>>) -> io::Result<()> {
+async fn readable(readiness: Option<&AsyncFd<Readiness>>, undrained: bool) -> io::Result<()> {
     match readiness {
-        // Kept ready on purpose: see `Loop::drain`.
+        Some(_) if undrained => Ok(()),
+        // Forgotten before the observer is drained to its end: what comes from now on makes it readable anew.
         Some(readiness) => {
-            readiness.readable().await?.retain_ready();
+            readiness.readable().await?.clear_ready();
             Ok(())
         }
         None => std::future::pending().await,
     }
-}
-
-fn forget_readiness(readiness: &AsyncFd<Readiness>) {
-    // `try_io` forgets readiness when told that the operation would block.
-    let _ =
-        readiness.try_io(Interest::READABLE, |_| -> io::Result<()> { Err(io::ErrorKind::WouldBlock.into()) });
 }
 
 async fn until(deadline: Option<Instant>) {

@@ -5,11 +5,11 @@ use std::{path::PathBuf, sync::Arc, time::Instant};
 use bytes::Bytes;
 
 use super::{
-    Follower, Identity, NotFollowable, Rotation,
+    Follower, Identity, NameId, NotFollowable, Rotation,
     reader::{Position, Step},
 };
 use crate::{
-    observe::FileId,
+    observe::{FileId, Observer},
     record::{Block, Ending, Source},
 };
 
@@ -26,8 +26,8 @@ pub(super) struct FollowedFile {
     /// A name it bore when it was last opened.
     pub path: PathBuf,
     pub position: Position,
-    /// How many followed names it bears.
-    pub names: u32,
+    /// The followed names it bears.
+    pub names: Vec<NameId>,
     /// In `ready`.
     pub queued: bool,
     /// The observer was told, since the last hint, that it will be read.
@@ -38,6 +38,10 @@ pub(super) struct FollowedFile {
     pub waits: bool,
     /// To be let go when its end is reached: it has lost its last name and its grace time is over.
     pub finish: bool,
+    /// When its grace time is over, where it has lost its last name.
+    pub leaves_at: Option<Instant>,
+    /// Its truncation was not told: the next look at its size decides.
+    pub untold: bool,
     /// Where its end is taken to be: nothing written later is read.
     pub end: Option<u64>,
     /// Kernel time of the oldest write that is not answered.
@@ -156,17 +160,29 @@ impl Follower {
         if file.end.is_some_and(|end| file.position.read_to() >= end) {
             return Turn::Over;
         }
+        let observer = self.observer.as_deref();
+        let changed = || observer.is_some_and(|observer| observer.truncated_since(id));
         let step = match self.descriptors.get(id, &mut file.path, file.identity) {
             Err(error) => return self.unreadable(id, &error),
-            Ok(descriptor) => match self.reader.step(descriptor, &mut file.position) {
+            Ok(descriptor) => match self.reader.step(descriptor, &mut file.position, changed) {
                 Ok(Step::EndOfFile) => descriptor.metadata().map(|metadata| Err(metadata.len())),
                 other => other.map(Ok),
             },
         };
         match step {
             Ok(Ok(Step::Block { offset, bytes, ending })) => Turn::Block(file.block(offset, bytes, ending)),
+            Ok(Ok(Step::Changed)) => {
+                file.answered = false;
+                Turn::GoOn
+            }
             Ok(Ok(_)) => Turn::GoOn,
-            Ok(Err(size)) if size < file.position.read_to() => self.truncated(id, 0),
+            Ok(Err(size)) if size < file.position.read_to() => {
+                // Where the kernel tells, its word is on its way, and says from which byte on to read.
+                if observer.is_some_and(Observer::tells_truncations) && !std::mem::take(&mut file.untold) {
+                    return Turn::Over;
+                }
+                self.truncated(id, 0)
+            }
             Ok(Err(_)) => Turn::Over,
             Err(source) => {
                 let path = file.path.clone();
@@ -192,7 +208,7 @@ impl Follower {
         self.notice(error);
         // Nothing more can be had of it. Where a name still bears the inode, the sweep will look again.
         if let Some(file) = self.file_mut(id)
-            && file.names == 0
+            && file.names.is_empty()
         {
             file.finish = true;
         }
@@ -230,7 +246,18 @@ impl Follower {
 
     /// The file has lost its last name: it is read on for the grace time.
     pub(super) fn leave_later(&mut self, id: FileId) {
-        self.leaving.push_back((Instant::now() + self.settings.rotate_wait, id));
+        let at = Instant::now() + self.settings.rotate_wait;
+        self.leaving.push_back((at, id));
+        if let Some(file) = self.file_mut(id) {
+            file.leaves_at = Some(at);
+        }
+    }
+
+    /// The grace time given at that moment is over: lets the file go, unless it bears a name again.
+    pub(super) fn leave(&mut self, id: FileId, at: Instant) {
+        if self.file(id).is_some_and(|file| file.names.is_empty() && file.leaves_at == Some(at)) {
+            self.finish_at_end(id);
+        }
     }
 
     pub(super) fn rotated(&mut self, rotation: Rotation) {

@@ -253,8 +253,8 @@ impl Follower {
     /// Time has passed: lets files go whose grace time is over, and looks again where a hint came early.
     pub fn tick(&mut self, now: Instant) {
         while self.leaving.front().is_some_and(|(at, _)| *at <= now) {
-            if let Some((_, id)) = self.leaving.pop_front() {
-                self.finish_at_end(id);
+            if let Some((at, id)) = self.leaving.pop_front() {
+                self.leave(id, at);
             }
         }
         let (due, later): (Vec<_>, Vec<_>) = self.rechecks.drain(..).partition(|(at, _)| *at <= now);

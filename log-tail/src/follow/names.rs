@@ -206,8 +206,7 @@ impl Follower {
     pub(super) fn renamed(&mut self, id: FileId) {
         let Some(file) = self.files.get_mut(id.0 as usize) else { return };
         let _ = self.descriptors.get(id, &mut file.path, file.identity);
-        self.doubtful
-            .extend(self.names.iter().filter(|(_, name)| name.bears == Some(id)).map(|(key, _)| NameId(key)));
+        self.doubtful.extend(&file.names);
         self.written(id, None);
     }
 
@@ -402,13 +401,13 @@ impl Follower {
         name.said = None;
         let before = std::mem::replace(&mut name.bears, file);
         if let Some(file) = file.and_then(|file| self.file_mut(file)) {
-            file.names += 1;
+            file.names.push(id);
         }
         if let Some(old) = before
             && let Some(file) = self.file_mut(old)
         {
-            file.names -= 1;
-            if file.names == 0 {
+            file.names.retain(|other| *other != id);
+            if file.names.is_empty() {
                 self.nameless.push(old);
             }
         }
@@ -417,7 +416,7 @@ impl Follower {
     /// Inodes that lost their last name, and were not given another by the same batch, are drained.
     fn retire_nameless(&mut self) {
         for id in std::mem::take(&mut self.nameless) {
-            let Some(file) = self.files.get_mut(id.0 as usize).filter(|file| file.names == 0) else {
+            let Some(file) = self.files.get_mut(id.0 as usize).filter(|file| file.names.is_empty()) else {
                 continue;
             };
             if let Ok(descriptor) = self.descriptors.get(id, &mut file.path, file.identity)
@@ -455,7 +454,9 @@ impl Follower {
             identity,
             path: path.to_owned(),
             position: Position::at(offset),
-            names: 0,
+            names: Vec::new(),
+            leaves_at: None,
+            untold: false,
             queued: false,
             answered: false,
             before: Vec::new(),

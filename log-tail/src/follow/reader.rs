@@ -33,6 +33,8 @@ pub enum Step {
     Held,
     /// Nothing more to read at present.
     EndOfFile,
+    /// What was read is not to be trusted: the file changed meanwhile. The position is what it was.
+    Changed,
 }
 
 impl Position {
@@ -91,11 +93,16 @@ impl Reader {
         Self { block: BytesMut::new(), max_line_bytes }
     }
 
-    /// Reads the next block.
+    /// Reads the next block. `changed` is asked after the bytes were read, and before they are believed.
     ///
     /// # Errors
     /// pread(2)'s.
-    pub fn step(&mut self, file: &File, position: &mut Position) -> io::Result<Step> {
+    pub fn step(
+        &mut self,
+        file: &File,
+        position: &mut Position,
+        changed: impl FnOnce() -> bool,
+    ) -> io::Result<Step> {
         // A held line is read on in its own buffer, so that a long one written bit by bit is never copied.
         let fresh = position.held.is_empty();
         let mut buffer = std::mem::take(if fresh { &mut self.block } else { &mut position.held });
@@ -113,6 +120,11 @@ impl Reader {
             Ok(0) => {
                 put_back(self, position, buffer);
                 return Ok(Step::EndOfFile);
+            }
+            Ok(_) if changed() => {
+                buffer.truncate(before);
+                put_back(self, position, buffer);
+                return Ok(Step::Changed);
             }
             Ok(_) => {}
         }
@@ -179,11 +191,11 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         let (mut reader, mut position) = (reader(100), Position::at(0));
         file.write_all(b"one\ntw").unwrap();
-        assert_eq!(reader.step(&file, &mut position).unwrap(), block(0, b"one\n", Ending::Newline));
-        assert_eq!(reader.step(&file, &mut position).unwrap(), Step::EndOfFile);
+        assert_eq!(reader.step(&file, &mut position, || false).unwrap(), block(0, b"one\n", Ending::Newline));
+        assert_eq!(reader.step(&file, &mut position, || false).unwrap(), Step::EndOfFile);
         assert_eq!((position.handed_on(), position.read_to()), (4, 6));
         file.write_all(b"o\n").unwrap();
-        assert_eq!(reader.step(&file, &mut position).unwrap(), block(4, b"two\n", Ending::Newline));
+        assert_eq!(reader.step(&file, &mut position, || false).unwrap(), block(4, b"two\n", Ending::Newline));
     }
 
     #[test]
@@ -194,14 +206,14 @@ mod tests {
         let (mut reader, mut position) = (reader(1 << 20), Position::at(0));
         let mut total = 0;
         loop {
-            match reader.step(&file, &mut position).unwrap() {
+            match reader.step(&file, &mut position, || false).unwrap() {
                 Step::Block { bytes, ending, .. } => {
                     assert_eq!(ending, Ending::Piece);
                     assert!(bytes.len() < (1 << 20) + BLOCK_BYTES * 2);
                     total += bytes.len();
                 }
                 Step::Held => {}
-                Step::EndOfFile => break,
+                Step::EndOfFile | Step::Changed => break,
             }
         }
         assert_eq!(total + position.held_bytes(), long.len());
@@ -209,11 +221,26 @@ mod tests {
     }
 
     #[test]
+    fn what_was_read_while_the_file_changed_is_read_again() {
+        let mut file = tempfile::tempfile().unwrap();
+        let (mut reader, mut position) = (reader(100), Position::at(0));
+        file.write_all(b"one\ntw").unwrap();
+        for _ in 0..2 {
+            assert_eq!(reader.step(&file, &mut position, || true).unwrap(), Step::Changed);
+            assert_eq!((position.handed_on(), position.read_to()), (0, 0));
+        }
+        assert_eq!(reader.step(&file, &mut position, || false).unwrap(), block(0, b"one\n", Ending::Newline));
+        file.write_all(b"o\n").unwrap();
+        assert_eq!(reader.step(&file, &mut position, || true).unwrap(), Step::Changed);
+        assert_eq!((position.handed_on(), position.read_to()), (4, 6), "the held bytes are as they were");
+    }
+
+    #[test]
     fn the_rest_is_given_up_once() {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"rest").unwrap();
         let (mut reader, mut position) = (reader(100), Position::at(0));
-        assert_eq!(reader.step(&file, &mut position).unwrap(), Step::Held);
+        assert_eq!(reader.step(&file, &mut position, || false).unwrap(), Step::Held);
         assert_eq!(position.give_up_rest(), Some((0, Bytes::from_static(b"rest"))));
         assert_eq!(position.give_up_rest(), None);
         assert_eq!(position.handed_on(), 4);
@@ -231,14 +258,14 @@ mod tests {
             for write in &writes {
                 file.write_all(write.as_bytes()).unwrap();
                 loop {
-                    match reader.step(&file, &mut position).unwrap() {
+                    match reader.step(&file, &mut position, || false).unwrap() {
                         Step::Block { offset, bytes, ending } => {
                             prop_assert_eq!(offset, out.len() as u64);
                             prop_assert_eq!(ending == Ending::Newline, bytes.ends_with(b"\n"));
                             out.extend_from_slice(&bytes);
                         }
                         Step::Held => {}
-                        Step::EndOfFile => break,
+                        Step::EndOfFile | Step::Changed => break,
                     }
                 }
             }

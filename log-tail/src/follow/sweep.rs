@@ -81,6 +81,9 @@ impl Follower {
             if self.file(id).is_some_and(|file| !file.queued && file.position.read_to() != size) {
                 self.counts.missed_hints += 1;
                 self.written(id, None);
+                if let Some(file) = self.file_mut(id) {
+                    file.untold = true;
+                }
             }
         }
         let still = self.changed_names();

@@ -145,6 +145,17 @@ pub trait Observer {
     /// To be called before a file is read: what is written from now on brings a new hint.
     fn answer(&mut self, id: FileId) -> Answer;
 
+    /// Whether every truncation is told, with its size: then a size alone is never taken for one.
+    fn tells_truncations(&self) -> bool {
+        false
+    }
+
+    /// Whether the file was truncated since the last [`Observer::answer`]: what was read since may be
+    /// another content's.
+    fn truncated_since(&self, _: FileId) -> bool {
+        false
+    }
+
     /// Appends the hints that wait, boundedly many. `true` where more may wait.
     ///
     /// # Errors

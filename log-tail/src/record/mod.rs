@@ -48,9 +48,52 @@ pub struct Block {
 }
 
 impl Block {
+    /// The first lines, of about so many bytes in all, and what is left. A line is never cut: one that is
+    /// longer stays whole.
+    #[must_use]
+    pub fn split(mut self, bytes: usize) -> (Self, Option<Self>) {
+        if self.bytes.len() <= bytes {
+            return (self, None);
+        }
+        let (head, tail) = self.bytes.split_at(bytes);
+        let newline = memchr::memrchr(b'\n', head).or_else(|| Some(bytes + memchr::memchr(b'\n', tail)?));
+        let Some(cut) = newline.map(|newline| newline + 1).filter(|cut| *cut < self.bytes.len()) else {
+            return (self, None);
+        };
+        let first = self.bytes.split_to(cut);
+        let rest = Self { offset: self.offset + cut as u64, ..self.clone() };
+        (Self { bytes: first, ending: Ending::Newline, ..self }, Some(rest))
+    }
+
     /// Where in the file the byte after this block stands.
     #[must_use]
     pub fn end(&self) -> u64 {
         self.offset + self.bytes.len() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn block(bytes: &'static [u8], ending: Ending) -> Block {
+        let source = Arc::new(Source { path: "a".into(), dev: 1, inode: 2 });
+        Block { source, offset: 100, bytes: Bytes::from_static(bytes), ending }
+    }
+
+    #[test]
+    fn a_block_is_split_behind_a_line_and_nothing_is_lost() {
+        let (first, rest) = block(b"one\ntwo\nthr", Ending::EndOfFile).split(6);
+        let rest = rest.unwrap();
+        assert_eq!((&first.bytes[..], first.offset, first.ending), (&b"one\n"[..], 100, Ending::Newline));
+        assert_eq!((&rest.bytes[..], rest.offset, rest.ending), (&b"two\nthr"[..], 104, Ending::EndOfFile));
+    }
+
+    #[test]
+    fn a_long_line_stays_whole() {
+        assert!(block(b"a long line without end", Ending::Piece).split(3).1.is_none());
+        assert!(block(b"a long line\n", Ending::Newline).split(3).1.is_none());
+        let (first, rest) = block(b"a long line\nb\n", Ending::Newline).split(3);
+        assert_eq!((&first.bytes[..], &rest.unwrap().bytes[..]), (&b"a long line\n"[..], &b"b\n"[..]));
     }
 }

@@ -70,6 +70,12 @@ impl Doorbells {
         }
     }
 
+    /// Whether the inode was truncated since the last answer.
+    pub fn truncated(&self, slot: u32) -> bool {
+        let truncated = std::mem::offset_of!(Doorbell, truncated_to_plus_one);
+        self.word(slot, truncated).is_some_and(|word| word.load(Ordering::SeqCst) != 0)
+    }
+
     /// Whether the ring had no room for some hint since this was last asked.
     pub fn overflowed(&self) -> bool {
         self.answer(OVERFLOW_SLOT).rung

@@ -147,6 +147,10 @@ impl EbpfObserver {
         }
     }
 
+    fn slot(&self, id: FileId) -> Option<u32> {
+        self.slots.get(self.files.get(&id)?).copied()
+    }
+
     fn translate(&self, record: &Record, hints: &mut Vec<Hint>) {
         let slot = match record {
             Record::Overflow => return hints.push(Hint::LookAtEverything),
@@ -219,8 +223,17 @@ impl Observer for EbpfObserver {
     }
 
     fn answer(&mut self, id: FileId) -> Answer {
-        let slot = self.files.get(&id).and_then(|key| self.slots.get(key));
-        slot.map(|slot| self.doorbells.answer(*slot)).unwrap_or_default()
+        self.slot(id).map(|slot| self.doorbells.answer(slot)).unwrap_or_default()
+    }
+
+    fn tells_truncations(&self) -> bool {
+        self.hooks
+            .iter()
+            .any(|attached| attached.hook.function == "do_truncate" && attached.missing.is_none())
+    }
+
+    fn truncated_since(&self, id: FileId) -> bool {
+        self.slot(id).is_some_and(|slot| self.doorbells.truncated(slot))
     }
 
     fn drain(&mut self, hints: &mut Vec<Hint>) -> io::Result<bool> {
