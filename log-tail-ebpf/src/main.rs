@@ -11,7 +11,10 @@
 #![no_std]
 #![no_main]
 #![feature(core_intrinsics)]
-#![expect(internal_features, reason = "the BPF target has no AtomicU64::swap; the intrinsic compiles to xchg")]
+#![expect(
+    internal_features,
+    reason = "the BPF target has no AtomicU64::swap; the intrinsic compiles to xchg"
+)]
 
 mod kernel;
 mod maps;
@@ -61,6 +64,13 @@ macro_rules! on_write {
 
 on_write!("vfs_write", vfs_write, vfs_write_plain, file: 0, arguments: 4);
 on_write!("vfs_writev", vfs_writev, vfs_writev_plain, file: 0, arguments: 5);
+// sendfile, splice.
+on_write!("iter_file_splice_write", iter_file_splice_write, iter_file_splice_write_plain, file: 1, arguments: 5);
+// What coreutils' cat and cp use.
+on_write!("vfs_copy_file_range", vfs_copy_file_range, vfs_copy_file_range_plain, file: 2, arguments: 6);
+// The real file under an overlay; loop devices and nfsd.
+on_write!("vfs_iter_write", vfs_iter_write, vfs_iter_write_plain, file: 0, arguments: 4);
+on_write!("vfs_iocb_iter_write", vfs_iocb_iter_write, vfs_iocb_iter_write_plain, file: 0, arguments: 3);
 
 /// truncate, ftruncate, `O_TRUNC`: the file of `dentry` has `length` bytes now, or an error is returned.
 #[inline(always)]

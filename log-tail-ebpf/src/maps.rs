@@ -11,8 +11,8 @@
 //! * [`Ring::Plain`], older kernels, whose verifier knows no `xchg`: a plain load, then a plain store.
 //!   The hook runs after the write has dropped the inode's lock, and `up_write` is a locked read-modify-write
 //!   (kernel/locking/rwsem.c, `__up_write`: `atomic_long_fetch_add_release`), which on x86 orders every
-//!   earlier store before every later load. Before 6.0 no other architecture that matters here runs
-//!   fexit programs at all. Two writers may both find `rung` clear: the second hint is answered for nothing.
+//!   earlier store before every later load. Kernels that old run fexit programs on x86 alone (arm64 from
+//!   6.0). Two writers may both find `rung` clear: the second hint is answered for nothing.
 
 use core::intrinsics::{AtomicOrdering, atomic_xadd, atomic_xchg};
 
@@ -196,7 +196,10 @@ fn overflowed(ctx: &impl EbpfContext, slot: u32) {
         entry.submit(0);
     }
     if first {
-        warn!(ctx, "the ring is full (a hint for slot {} did not fit): the reader will look at every file", slot);
+        warn!(
+            ctx,
+            "the ring is full (a hint for slot {} did not fit): the reader will look at every file", slot
+        );
     }
 }
 

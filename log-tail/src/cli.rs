@@ -52,7 +52,7 @@ pub struct Settings {
     pub metrics: Option<SocketAddr>,
     /// The longest line that comes out in one piece, its newline not counted.
     pub max_line_bytes: NonZeroUsize,
-    /// How long a rotated file that is still being written to holds back the file that took its name.
+    /// How long a file that has lost its name is read on.
     pub rotate_wait: Duration,
     /// How often every file is looked at without a hint. Never zero.
     pub sweep: Duration,
@@ -192,10 +192,10 @@ struct Cli {
     #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = max_line_bytes)]
     max_line_bytes: NonZeroUsize,
 
-    /// How long a rotated file that somebody still writes to holds back the file that took its name
+    /// How long a file that has lost its name is read on, because its writer may still hold it open
     ///
-    /// Within this time the old file's lines all come before the new one's. After it both are read side by
-    /// side, so that neither is lost.
+    /// What the old file held when it was rotated always comes before the new one's lines. What is written
+    /// to it after that comes as it is written.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     rotate_wait: Duration,
 

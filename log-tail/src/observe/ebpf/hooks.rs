@@ -69,9 +69,16 @@ const fn hook(function: &'static str, arguments: usize, sees: &'static str) -> H
 }
 
 /// Every hook.
-pub const HOOKS: [Hook; 10] = [
+pub const HOOKS: [Hook; 14] = [
     Hook { variants: Variants::Ring, needed: true, ..hook("vfs_write", 4, "write, pwrite") },
     Hook { variants: Variants::Ring, ..hook("vfs_writev", 5, "writev, pwritev") },
+    Hook { variants: Variants::Ring, ..hook("iter_file_splice_write", 5, "sendfile, splice") },
+    Hook { variants: Variants::Ring, ..hook("vfs_copy_file_range", 6, "copy_file_range") },
+    Hook { variants: Variants::Ring, ..hook("vfs_iter_write", 4, "writes through an overlay") },
+    Hook {
+        variants: Variants::Ring,
+        ..hook("vfs_iocb_iter_write", 3, "asynchronous writes through an overlay")
+    },
     Hook { variants: Variants::Dentry, ..hook("do_truncate", 5, "truncate, ftruncate, O_TRUNC") },
     hook("d_move", 2, "rename"),
     hook("d_exchange", 2, "rename with RENAME_EXCHANGE"),
