@@ -19,4 +19,5 @@ mod observe;
 mod output;
 mod record;
 pub mod run;
+pub mod say;
 mod serve;

@@ -6,6 +6,7 @@ use log_tail::{
     cli::Invocation,
     doctor,
     run::{self, Ended},
+    say::say,
 };
 
 fn main() -> ExitCode {
@@ -18,7 +19,7 @@ fn main() -> ExitCode {
         Ok(Ended::Well) => ExitCode::SUCCESS,
         Ok(Ended::WithTrouble) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("log-tail: {error:#}");
+            say(format_args!("{error:#}"));
             ExitCode::FAILURE
         }
     }

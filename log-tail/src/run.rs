@@ -15,6 +15,7 @@ use tokio::{
     io::unix::AsyncFd,
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot},
+    task::yield_now,
     time::{MissedTickBehavior, interval_at, sleep_until},
 };
 
@@ -30,6 +31,7 @@ use crate::{
         text::Text,
     },
     record::Block,
+    say::say,
     serve::{
         http,
         metrics::{Metrics, RotationKind},
@@ -102,7 +104,7 @@ impl Loop {
         if let Some(address) = settings.metrics {
             let listener = http::bind(address)?;
             if let Ok(address) = listener.local_addr() {
-                eprintln!("log-tail: metrics at http://{address}/metrics");
+                say(format_args!("metrics at http://{address}/metrics"));
             }
             tokio::spawn(http::serve(listener, ask));
         }
@@ -172,12 +174,12 @@ impl Loop {
     fn announce(&self, backend: Backend, because: Option<&str>, unseen: &[String]) {
         self.metrics.set_backend(backend);
         for unseen in unseen {
-            eprintln!("log-tail: this kernel does not let the kernel program see {unseen}; the sweep will");
+            say(format_args!("this kernel does not let the kernel program see {unseen}; the sweep will"));
         }
         let files = self.follower.file_count();
         let plural = if files == 1 { "" } else { "s" };
         let reason = because.map(|because| format!("; ebpf: {because}")).unwrap_or_default();
-        eprintln!("log-tail: following {files} file{plural} (backend: {backend}{reason})");
+        say(format_args!("following {files} file{plural} (backend: {backend}{reason})"));
     }
 
     async fn run(mut self) -> anyhow::Result<Ended> {
@@ -220,7 +222,8 @@ impl Loop {
                 _ = looking.tick(), if !self.stopping && self.follower.looks_every_second() => {
                     self.follower.look_at_unwatched();
                 }
-                () = std::future::ready(()), if busy => {}
+                // Not merely ready: the runtime has to look at descriptors and signals now and then.
+                () = yield_now(), if busy => {}
             }
             self.say_notices();
         }
@@ -286,7 +289,7 @@ impl Loop {
     fn stop(&mut self) -> anyhow::Result<()> {
         if self.stopping {
             // Asked twice: whoever asks does not want to wait for a slow reader of our output.
-            eprintln!("log-tail: stopped before everything was written");
+            say("stopped before everything was written");
             std::process::exit(1);
         }
         // What was told until now may concern files that are not known yet.
@@ -303,7 +306,7 @@ impl Loop {
 
     fn say_notices(&mut self) {
         for notice in self.follower.take_notices() {
-            eprintln!("log-tail: {notice}");
+            say(notice);
         }
     }
 
@@ -336,14 +339,14 @@ fn add_names(follower: &mut Follower, settings: &Settings) -> anyhow::Result<usi
         if is_followed_pattern(name) {
             let matched = follower.add_pattern(path)?;
             if matched == 0 && settings.follow {
-                eprintln!("log-tail: nothing matches '{}' yet; waiting for files to appear", path.display());
+                say(format_args!("nothing matches '{}' yet; waiting for files to appear", path.display()));
             } else if matched == 0 {
-                eprintln!("log-tail: nothing matches '{}'", path.display());
+                say(format_args!("nothing matches '{}'", path.display()));
                 refused += 1;
             }
         } else if let Err(error) = follower.add_name(path) {
             refused += usize::from(!settings.follow || !error.may_change());
-            eprintln!("log-tail: {}", if settings.follow { error.to_string() } else { error.at_once() });
+            say(if settings.follow { error.to_string() } else { error.at_once() });
         }
     }
     Ok(refused)

@@ -25,6 +25,8 @@ use self::{
     load::{Attached, LoadError, LoadOptions, Loaded},
     ring::Record,
 };
+use crate::say::say;
+
 use super::{Answer, Backend, DirectoryId, FileId, Hint, ObserveError, Observer, Reach, key::Keys};
 
 /// Records taken from the ring before the loop gets its turn: a busy ring never yields by itself.
@@ -65,7 +67,7 @@ impl log::Log for KernelLog {
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        eprintln!("log-tail: kernel program: {}: {}", record.level(), record.args());
+        say(format_args!("kernel program: {}: {}", record.level(), record.args()));
     }
 
     fn flush(&self) {}
