@@ -76,14 +76,23 @@ impl Follower {
         }
     }
 
-    /// `later` is not read before `first` has been read to its end.
+    /// `later` is not read before `first` has been read to its end; unless, two names having been
+    /// exchanged, it is the other way round already.
     pub(super) fn read_before(&mut self, first: FileId, later: FileId) {
+        if self.comes_before(later, first) {
+            return;
+        }
         let Some(file) = self.file_mut(first) else { return };
         file.before.push(later);
         if let Some(file) = self.file_mut(later) {
             file.waits = true;
         }
         self.queue(first);
+    }
+
+    fn comes_before(&self, first: FileId, later: FileId) -> bool {
+        let before = self.file(first).map(|file| file.before.as_slice()).unwrap_or_default();
+        before.iter().any(|next| *next == later || self.comes_before(*next, later))
     }
 
     /// Lets the file go at its next end.
@@ -121,6 +130,12 @@ impl Follower {
     /// The next bytes to hand on; `None` when everything that was hinted at has been read.
     pub fn next_block(&mut self) -> Option<Block> {
         while let Some(id) = self.ready.front().copied() {
+            if let Some(file) = self.file_mut(id).filter(|file| file.waits) {
+                // It was queued before it became known what has to come first; that queues it again.
+                file.queued = false;
+                self.ready.pop_front();
+                continue;
+            }
             match self.read_on(id) {
                 Turn::Block(block) => {
                     self.counts.bytes += block.bytes.len() as u64;

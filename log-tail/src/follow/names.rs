@@ -97,39 +97,40 @@ impl Follower {
     }
 
     /// Has the name's directory watched, and its target's where it is a symbolic link; or, where the
-    /// directory is missing, the nearest one there is.
+    /// directory is missing, the nearest one there is. What is watched already goes on being watched.
     fn place(&mut self, id: NameId) {
         if self.observer.is_none() {
             return;
         }
-        let Some(path) = self.names.get(id.0).map(|name| name.path.clone()) else { return };
-        let mut places = vec![path.clone()];
-        let linked = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_symlink());
-        if linked {
-            places.extend(fs::canonicalize(&path));
-        }
-        for place in places {
+        let Some(name) = self.names.get_mut(id.0) else { return };
+        let path = name.path.clone();
+        name.linked = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_symlink());
+        let target = name.linked.then(|| fs::canonicalize(&path).ok()).flatten();
+        let before = std::mem::take(&mut name.places);
+        let mut places = Vec::with_capacity(1);
+        for place in [Some(path), target].into_iter().flatten() {
             let Some(entry) = place.file_name().map(OsStr::to_owned) else { continue };
             match self.directory(parent_of(&place)) {
-                Ok(directory) => {
-                    if let Some(found) = self.directories.get_mut(directory) {
-                        found.names.entry(entry.clone()).or_default().push(id);
-                    }
-                    if let Some(name) = self.names.get_mut(id.0) {
-                        name.places.push((directory, entry));
-                    }
-                }
+                Ok(directory) => places.push((directory, entry)),
                 Err(_) => self.wait_above(&place, Waiting::Name(id)),
             }
         }
+        for (directory, entry) in &places {
+            if let Some(found) = self.directories.get_mut(*directory) {
+                let names = found.names.entry(entry.clone()).or_default();
+                if !names.contains(&id) {
+                    names.push(id);
+                }
+            }
+        }
+        self.unplace(id, before.into_iter().filter(|place| !places.contains(place)).collect());
         if let Some(name) = self.names.get_mut(id.0) {
-            name.linked = linked;
+            name.places = places;
         }
     }
 
-    fn unplace(&mut self, id: NameId) {
-        let Some(name) = self.names.get_mut(id.0) else { return };
-        for (directory, entry) in std::mem::take(&mut name.places) {
+    fn unplace(&mut self, id: NameId, places: Vec<(DirectoryId, OsString)>) {
+        for (directory, entry) in places {
             let Some(found) = self.directories.get_mut(directory) else { continue };
             if let Some(names) = found.names.get_mut(&entry) {
                 names.retain(|other| *other != id);
@@ -236,7 +237,6 @@ impl Follower {
 
     /// Listens for the name where it is to be heard now, and looks at it.
     fn replace_name(&mut self, id: NameId) {
-        self.unplace(id);
         self.place(id);
         self.doubtful.insert(id);
     }
@@ -349,9 +349,9 @@ impl Follower {
         for id in doubtful {
             let given_up = self.names.get(id.0).is_some_and(|name| !name.explicit && name.bears.is_none());
             if given_up {
-                self.unplace(id);
                 let name = self.names.remove(id.0);
                 self.by_path.remove(&name.path);
+                self.unplace(id, name.places);
             }
         }
         self.retire_nameless();
@@ -360,7 +360,12 @@ impl Follower {
     /// Finds out which inode bears the name, and follows it.
     pub(super) fn look_at(&mut self, id: NameId, start: Start) -> Result<(), NotFollowable> {
         let Some(name) = self.names.get(id.0) else { return Ok(()) };
-        let (path, bears, linked) = (name.path.clone(), name.bears, name.linked);
+        let (path, bears) = (name.path.clone(), name.bears);
+        let linked = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_symlink());
+        if linked || linked != name.linked {
+            // Before it is looked at: what changes from now on is heard where it points to now.
+            self.place(id);
+        }
         let known = bears.and_then(|file| self.file(file)).map(|file| file.identity);
         let metadata = match identity::look(&path) {
             Ok(metadata) => metadata,
@@ -379,12 +384,7 @@ impl Follower {
         if known == Some(Identity::of(&metadata)) {
             return Ok(());
         }
-        let is_link = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_symlink());
-        if is_link != linked || is_link {
-            self.unplace(id);
-            self.place(id);
-        }
-        let file = self.adopt(&path, start, is_link)?;
+        let file = self.adopt(&path, start, linked)?;
         if let Some(old) = bears.filter(|old| *old != file) {
             self.rotated(Rotation::Replace);
             self.notice(format_args!("'{}' has been replaced; following the new file", path.display()));
