@@ -22,7 +22,7 @@ static OBJECT: &[u8] = include_bytes_aligned!("log-tail.bpf.o");
 /// Hints that fit in the ring: append hints are at most one a file, so this is for what queues, names.
 const RING_NAMES: usize = 4096;
 
-/// Why the kernel program cannot be used here.
+/// Why the kernel program cannot be used here. Each says its cause itself: it is shown in one line.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// Offsets cannot be looked up.
@@ -30,19 +30,19 @@ pub enum LoadError {
     Btf(#[from] BtfError),
     /// aya could not read the kernel's BTF.
     #[error("reading the kernel's BTF: {0}")]
-    KernelBtf(#[source] aya::BtfError),
+    KernelBtf(aya::BtfError),
     /// bpf(2) refused to make the maps.
     #[error("the kernel refused BPF maps: {}", root_cause(.0))]
-    Maps(#[source] Box<aya::EbpfError>),
+    Maps(Box<aya::EbpfError>),
     /// bpf(2) refused a program without which the rest is of no use.
-    #[error("the kernel refused tracing programs ({function}): {}", short(.source))]
-    Program { function: &'static str, source: Box<ProgramError> },
+    #[error("the kernel refused tracing programs ({function}): {}", short(.cause))]
+    Program { function: &'static str, cause: Box<ProgramError> },
     /// A function without which the rest is of no use is not there, or is another.
     #[error("this kernel's {function} is unknown to this version of log-tail: {reason}")]
     Unknown { function: &'static str, reason: String },
     /// Mapping the maps' memory failed.
     #[error("mapping the kernel program's memory: {0}")]
-    Memory(#[source] io::Error),
+    Memory(io::Error),
 }
 
 /// Which hooks attached.
@@ -125,8 +125,8 @@ pub fn load(options: LoadOptions) -> Result<Loaded, LoadError> {
         }
         let missing = match result {
             Ok(()) => None,
-            Err(source) if hook.needed => {
-                return Err(LoadError::Program { function: hook.function, source: Box::new(source) });
+            Err(cause) if hook.needed => {
+                return Err(LoadError::Program { function: hook.function, cause: Box::new(cause) });
             }
             Err(source) => Some(short(&source)),
         };
