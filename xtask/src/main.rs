@@ -3,10 +3,13 @@
 mod ebpf;
 mod guest;
 mod kernel;
+mod packages;
 mod process;
 mod run;
 mod static_build;
+mod test;
 mod vm;
+mod vm_test;
 mod workspace;
 
 use std::process::ExitCode;
@@ -21,8 +24,12 @@ enum Chore {
     Run(run::Options),
     /// Build the kernel program's checked-in object, or check that it is up to date.
     BuildEbpf(ebpf::Options),
+    /// Run all tests, after setting up what they need.
+    Test(test::Options),
     /// Run a command as root on a Debian cloud kernel in QEMU.
     Vm(vm::Options),
+    /// Run the end-to-end tests with eBPF on every kernel that log-tail is tested on.
+    VmTest(vm_test::Options),
 }
 
 fn main() -> ExitCode {
@@ -32,7 +39,9 @@ fn main() -> ExitCode {
     let done = match Chore::parse() {
         Chore::Run(options) => run::run(&options),
         Chore::BuildEbpf(options) => ebpf::run(&options),
+        Chore::Test(options) => test::run(&options),
         Chore::Vm(options) => vm::run(&options),
+        Chore::VmTest(options) => vm_test::run(&options),
     };
     done.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");

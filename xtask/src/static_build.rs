@@ -9,6 +9,7 @@ use crate::workspace::{self, Executable};
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 /// Everything that a guest takes along.
+#[derive(Debug, Clone)]
 pub struct Programs {
     pub log_tail: PathBuf,
     /// The end-to-end tests, an executable a file in `tests/`.
@@ -33,6 +34,7 @@ pub fn all() -> Result<Programs> {
     let mut tests = build(&["test", "--no-run", "--package", "log-tail-tests", "--test", "*"])?;
     // Cargo also names the programs that the tests start, if there are any.
     tests.retain(|test| test.path.parent().is_some_and(|folder| folder.ends_with("deps")));
+    tests.sort_by(|one, other| one.name.cmp(&other.name));
     Ok(Programs { log_tail: workspace::only(program, "log-tail")?, tests })
 }
 

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use crate::{
     guest::{Guest, Stream},
     kernel::{Kernel, Series},
-    process, static_build,
+    packages, process, static_build,
 };
 
 /// Ends with the command's status, or 125 where the guest was lost.
@@ -53,15 +53,15 @@ pub struct Options {
 #[derive(Debug, Clone, clap::Args)]
 pub struct MachineOptions {
     /// Seconds from starting the machine to the command's end.
-    #[arg(long, default_value_t = 600, value_name = "SECONDS")]
+    #[arg(long, default_value_t = MachineOptions::default().timeout, value_name = "SECONDS")]
     pub timeout: u64,
 
     /// Memory of the machine.
-    #[arg(long, default_value_t = 1536, value_name = "MIB")]
+    #[arg(long, default_value_t = MachineOptions::default().memory, value_name = "MIB")]
     pub memory: u32,
 
     /// QEMU's accelerator: tcg works everywhere, kvm is faster where it is allowed.
-    #[arg(long, default_value = "tcg", value_name = "NAME")]
+    #[arg(long, default_value_t = MachineOptions::default().accel, value_name = "NAME")]
     pub accel: String,
 
     /// Fetch a newer kernel than the cached one if Debian has one.
@@ -71,6 +71,12 @@ pub struct MachineOptions {
     /// Show the kernel's console on standard error.
     #[arg(long)]
     pub console: bool,
+}
+
+impl Default for MachineOptions {
+    fn default() -> Self {
+        Self { timeout: 600, memory: 1536, accel: "tcg".into(), refresh: false, console: false }
+    }
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {
@@ -102,6 +108,7 @@ impl MachineOptions {
         script: String,
     ) -> Result<Guest> {
         let Self { timeout, memory, accel, refresh, console } = self;
+        packages::set_up().context("something that booting a kernel needs is missing here")?;
         Ok(Guest {
             kernel: Kernel::obtain(kernel, *refresh)?,
             script,

@@ -17,7 +17,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{PROGRAM, TARGET, sources, toolchain::Toolchain};
+use super::{PROGRAM, TARGET, sources, strip, toolchain::Toolchain};
 use crate::{process, workspace};
 
 /// What makes an object that aya can load: BTF needs debug information, `xchg` needs v3.
@@ -55,7 +55,8 @@ pub fn object(toolchain: &Toolchain) -> Result<Vec<u8>> {
         .env(WRAPPING, "1");
     process::run(&mut cargo).context("could not build the kernel program")?;
     let object = target.join(TARGET).join("release").join(PROGRAM);
-    fs::read(&object).with_context(|| format!("could not read {}", object.display()))
+    let object = fs::read(&object).with_context(|| format!("could not read {}", object.display()))?;
+    strip::without_debug_sections(&object)
 }
 
 /// Folders of this machine and the names they get in the object. The last that fits is the one used.

@@ -4,6 +4,7 @@
 pub mod compile;
 mod record;
 mod sources;
+mod strip;
 mod toolchain;
 
 use std::{fs, path::PathBuf, process::ExitCode};

@@ -11,8 +11,8 @@ mod initramfs;
 mod modules;
 
 use std::{
-    fs::{self, File},
-    io::{BufRead as _, BufReader, Read},
+    fs::File,
+    io::{BufRead as _, BufReader, Read, Seek as _},
     os::unix::net::UnixListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -22,6 +22,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use tempfile::TempDir;
 
 use crate::{kernel::Kernel, process};
 pub use console::Trouble;
@@ -94,8 +95,11 @@ impl Outcome {
             Ending::OutOfTime { began: false } => "the guest had not booted when its time was up".into(),
             Ending::Stopped(said) => format!("the guest stopped without a word; QEMU said: {said:?}"),
         };
-        let console: Vec<_> = self.console.iter().map(|line| format!("    | {line}\n")).collect();
-        bail!("{what}; it was ended. The last lines of its console:\n{}", console.concat().trim_end());
+        if self.console.is_empty() {
+            bail!("{what}; it was ended, and its console is empty");
+        }
+        let console: Vec<_> = self.console.iter().map(|line| format!("\n    | {line}")).collect();
+        bail!("{what}; it was ended. The last lines of its console:{}", console.concat());
     }
 }
 
@@ -125,18 +129,28 @@ impl Guest {
         let status_events = events.clone();
         thread::spawn(move || forward_status(&status, &status_events));
 
-        let mut machine = Machine::start(&mut self.qemu(work.path())?, work.path())?;
+        let mut said = tempfile::tempfile()?;
+        let mut machine = Machine::start(&mut self.qemu(work.path())?, said.try_clone()?)?;
         let console = machine.0.stdout.take().context("QEMU has no standard output")?;
         thread::spawn(move || forward(Ok((console, ())), &events, Event::Console));
 
-        let mut watch =
-            Watch { guest: self, console: Console::default(), ending: None, began: false, open: 4 };
+        let mut watch = Watch {
+            guest: self,
+            work: Some(work),
+            console: Console::default(),
+            ending: None,
+            began: false,
+            open: 4,
+        };
         watch.follow(&incoming, &mut machine, output)?;
-        let ending = watch.ending.unwrap_or_else(|| {
-            Ending::Stopped(
-                fs::read_to_string(work.path().join("qemu")).unwrap_or_default().trim().to_owned(),
-            )
-        });
+        let ending = if let Some(ending) = watch.ending {
+            ending
+        } else {
+            let mut text = String::new();
+            said.rewind()?;
+            said.read_to_string(&mut text).context("could not read what QEMU said")?;
+            Ending::Stopped(text.trim().to_owned())
+        };
         Ok(Outcome { ending, console: watch.console.tail().map(str::to_owned).collect() })
     }
 
@@ -206,8 +220,7 @@ impl Guest {
 struct Machine(Child);
 
 impl Machine {
-    fn start(command: &mut Command, work: &Path) -> Result<Self> {
-        let said = File::create(work.join("qemu"))?;
+    fn start(command: &mut Command, said: File) -> Result<Self> {
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(said).spawn();
         Ok(Self(child.context("could not start QEMU")?))
     }
@@ -228,6 +241,9 @@ impl Drop for Machine {
 /// The state of watching a guest.
 struct Watch<'a> {
     guest: &'a Guest,
+    /// The files that the machine has open. Nobody needs their names once it runs, and without names
+    /// nothing stays behind when we are killed.
+    work: Option<TempDir>,
     console: Console,
     ending: Option<Ending>,
     began: bool,
@@ -292,7 +308,10 @@ impl Watch<'_> {
             Some(("exit", status)) if self.ending.is_none() => {
                 self.ending = status.parse().ok().map(Ending::Exited);
             }
-            _ => self.began |= line == "begin",
+            _ => {
+                self.began |= line == "begin";
+                self.work = None;
+            }
         }
     }
 }
@@ -340,7 +359,7 @@ fn make_disk(path: &Path) -> Result<()> {
 }
 
 /// Busybox that needs no shared libraries: the guest has none.
-fn static_busybox() -> Result<PathBuf> {
+pub fn static_busybox() -> Result<PathBuf> {
     let busybox = process::need("busybox", "busybox-static")?;
     let mut head = vec![0; 4096];
     let count = File::open(&busybox).and_then(|mut file| file.read(&mut head)).unwrap_or(0);

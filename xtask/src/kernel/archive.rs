@@ -38,6 +38,7 @@ impl Archive {
             fs::create_dir_all(folder.path().join(needed))?;
         }
         fs::write(folder.path().join("status"), "")?;
+        fs::write(folder.path().join("apt.conf"), configuration(folder.path()))?;
         let source = format!("deb [arch=amd64 signed-by={keyring}] {mirror} {suite} main\n");
         fs::write(folder.path().join("sources.list"), source)?;
 
@@ -90,29 +91,37 @@ impl Archive {
     }
 
     fn apt(&self, program: &str) -> Command {
-        let folder = self.folder.path().display();
         let mut command = Command::new(program);
-        for option in [
-            format!("Dir::Etc::SourceList={folder}/sources.list"),
-            "Dir::Etc::SourceParts=-".into(),
-            "Dir::Etc::Preferences=-".into(),
-            "Dir::Etc::PreferencesParts=-".into(),
-            format!("Dir::State::Lists={folder}/lists"),
-            format!("Dir::State::Status={folder}/status"),
-            format!("Dir::Cache={folder}/cache"),
-            "APT::Architecture=amd64".into(),
-            "APT::Architectures=amd64".into(),
-            // As root, apt would fetch as its own user, who cannot write to our folders.
-            "APT::Sandbox::User=root".into(),
-            "Acquire::Retries=3".into(),
-            "Acquire::Languages=none".into(),
-            // A suite that is no longer updated keeps its last signature for ever.
-            "Acquire::Check-Valid-Until=false".into(),
-        ] {
-            command.arg("-o").arg(option);
-        }
+        command.arg("-c").arg(self.folder.path().join("apt.conf"));
         command
     }
+}
+
+/// Read after the machine's own configuration, whose proxies it keeps.
+fn configuration(folder: &Path) -> String {
+    let folder = folder.display();
+    format!(
+        r#"Dir::Etc::SourceList "{folder}/sources.list";
+Dir::Etc::SourceParts "-";
+Dir::Etc::Preferences "-";
+Dir::Etc::PreferencesParts "-";
+Dir::State::Lists "{folder}/lists";
+Dir::State::Status "{folder}/status";
+Dir::Cache "{folder}/cache";
+APT::Architecture "amd64";
+#clear APT::Architectures;
+// As root, apt would fetch as its own user, who cannot write to our folders.
+APT::Sandbox::User "root";
+// What the machine does after its own updates is not meant for ours.
+#clear APT::Update::Pre-Invoke;
+#clear APT::Update::Post-Invoke;
+#clear APT::Update::Post-Invoke-Success;
+Acquire::Retries "3";
+Acquire::Languages "none";
+// A suite that is no longer updated keeps its last signature for ever.
+Acquire::Check-Valid-Until "false";
+"#
+    )
 }
 
 /// The releases whose kernel image is among the packages.

@@ -4,7 +4,7 @@
 //! `modules/`, named after the kernel's release; nothing else writes there.
 
 mod archive;
-mod mirror;
+pub mod mirror;
 
 use std::{
     fmt, fs,
@@ -111,8 +111,8 @@ impl Kernel {
             }
         }
         bail!(
-            "Debian's {} has no cloud kernel {series}; tested are {}",
-            series.suites().join(" and "),
+            "there is no cloud kernel {series} in Debian's {}; tested are {}",
+            series.suites().join(" or "),
             TESTED.join(", ")
         )
     }

@@ -1,0 +1,41 @@
+//! What the end-to-end tests have in common: a directory to work in, the real `log-tail` on real files, and
+//! an exact account of what came out of it.
+//!
+//! The environment says where and how the tests run, so that the same executables run on a developer's
+//! machine and inside a guest that holds nothing but them, `log-tail` and busybox:
+//!
+//! | variable | meaning | otherwise |
+//! |---|---|---|
+//! | `LOG_TAIL_BIN` | the `log-tail` to test | the one that `cargo build` left beside the tests |
+//! | `LOG_TAIL_TEST_BACKEND` | `ebpf` or `inotify`: every test then asserts that it is the one in use | the one that `log-tail` chooses here |
+//! | `LOG_TAIL_TEST_DIR` | where the temporary files go | the system's temporary directory |
+//! | `LOG_TAIL_STRESS_WRITES` | how much the stress test writes | 200,000 |
+//!
+//! Nothing here waits for time: every wait is for a condition, and fails when nothing has happened for so
+//! long ([`PATIENCE`]) that nothing will, however slow the machine.
+
+pub mod account;
+pub mod backend;
+pub mod metrics;
+pub mod place;
+pub mod run;
+pub mod write;
+
+use std::time::Duration;
+
+/// How long nothing may happen before a test gives up. An emulated guest is twenty times slower than the
+/// machine it runs on.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What a test needs, in one line.
+pub mod prelude {
+    pub use crate::{
+        PATIENCE,
+        account::{Account, Counted},
+        backend::{Backend, wanted_backend},
+        metrics::Scrape,
+        place::Place,
+        run::{Finished, LogTail, Running},
+        write::{Lines, append, create},
+    };
+}

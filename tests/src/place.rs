@@ -1,0 +1,42 @@
+//! A directory of a test's own, gone when the test is.
+
+use std::{
+    fs::Permissions,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+/// An empty directory, removed with all that is in it when dropped.
+#[derive(Debug)]
+pub struct Place(tempfile::TempDir);
+
+impl Default for Place {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Place {
+    /// Makes one, in `LOG_TAIL_TEST_DIR` where that is set. Everybody may enter it: some tests run log-tail
+    /// as another user.
+    #[must_use]
+    pub fn new() -> Self {
+        let parent = std::env::var_os("LOG_TAIL_TEST_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
+        let made = tempfile::Builder::new().prefix("log-tail-").tempdir_in(&parent);
+        let dir = made.unwrap_or_else(|error| panic!("making a directory in {}: {error}", parent.display()));
+        std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("permissions");
+        Self(dir)
+    }
+
+    /// The directory.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// A path in the directory.
+    #[must_use]
+    pub fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.0.path().join(name)
+    }
+}

@@ -1,0 +1,157 @@
+//! Which backend is used, why, and what only one of them does.
+
+use std::fs;
+
+use log_tail_tests::{
+    backend::{chosen_here, is_ebpf_or_skip},
+    prelude::*,
+    run::binary,
+};
+use nix::{sys::signal::Signal, unistd::Uid};
+
+#[test]
+fn asking_for_ebpf_where_it_is_refused_is_an_error_that_says_why() {
+    let (Backend::Inotify, Some(reason)) = chosen_here() else {
+        eprintln!("skipping the refusal of ebpf: this machine allows it");
+        return;
+    };
+    let place = Place::new();
+    let log = place.path("app.log");
+    create(&log, "one\n");
+    let finished = LogTail::bare().args(["--backend", "ebpf"]).arg(&log).run();
+    finished.assert_exit(1).assert_says(&["eBPF", "doctor", reason]);
+    assert!(finished.stdout.is_empty(), "{}", finished.text());
+}
+
+#[test]
+fn the_backend_that_is_asked_for_is_the_one_that_is_used() {
+    let place = Place::new();
+    let log = place.path("app.log");
+    create(&log, "");
+    for backend in [Backend::Inotify, Backend::Ebpf] {
+        if backend == Backend::Ebpf && chosen_here().0 != Backend::Ebpf {
+            eprintln!("skipping ebpf by name: this machine refuses it");
+            continue;
+        }
+        let tail = LogTail::bare().args(["-n", "0", "--backend", backend.word()]).arg(&log).follow();
+        assert_eq!(tail.following().backend, backend);
+        assert_eq!(tail.following().instead_because, None);
+        append(&log, "one\n");
+        tail.wait_for_stdout("one\n");
+        tail.terminate();
+    }
+}
+
+/// A copy of log-tail that everybody may run: the directory it was built in may be closed to others.
+fn for_everybody(place: &Place) -> Option<LogTail> {
+    if !Uid::effective().is_root() {
+        eprintln!("skipping what another user sees: the tests do not run as root");
+        return None;
+    }
+    let copy = place.path("log-tail");
+    fs::copy(binary(), &copy).expect("copied");
+    Some(LogTail::bare_at(&copy))
+}
+
+#[test]
+fn a_user_without_rights_gets_inotify_and_the_reason() {
+    let place = Place::new();
+    let Some(tail) = for_everybody(&place) else { return };
+    let log = place.path("app.log");
+    create(&log, "one\n");
+    let tail = tail.as_nobody().arg(&log).follow();
+    assert_eq!(tail.following().backend, Backend::Inotify);
+    let reason = tail.following().instead_because.clone().expect("a reason");
+    assert!(!reason.is_empty());
+    tail.wait_for_stdout("one\n");
+    append(&log, "two\n");
+    tail.wait_for_stdout("one\ntwo\n");
+    fs::rename(&log, place.path("app.log.1")).unwrap();
+    append(&log, "three\n");
+    tail.wait_for_stdout("one\ntwo\nthree\n");
+    tail.terminate();
+    let Some(refused) = for_everybody(&place) else { return };
+    let refused = refused.as_nobody().args(["--backend", "ebpf"]).arg(&log).run();
+    refused.assert_exit(1).assert_says(&["eBPF", "doctor"]);
+}
+
+#[test]
+fn a_file_without_permission_is_said_and_the_others_are_followed() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let place = Place::new();
+    let Some(tail) = for_everybody(&place) else { return };
+    let (closed, open) = (place.path("closed.log"), place.path("open.log"));
+    create(&closed, "secret\n");
+    create(&open, "open\n");
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o600)).unwrap();
+    let tail = tail.as_nobody().arg("-q").arg(&closed).arg(&open).follow();
+    assert_eq!(tail.following().files, 1);
+    tail.wait_for_stdout("open\n");
+    append(&open, "more\n");
+    tail.wait_for_stdout("open\nmore\n");
+    tail.terminate().assert_says(&["closed.log", "permission denied"]);
+
+    let Some(once) = for_everybody(&place) else { return };
+    let once = once.as_nobody().args(["-q", "--no-follow"]).arg(&closed).arg(&open).run();
+    once.assert_exit(1).assert_says(&["closed.log", "permission denied"]);
+    assert_eq!(once.text(), "open\nmore\n");
+}
+
+/// A ring that holds 60 events or so, and a reader that is stopped while thousands happen.
+#[test]
+fn hints_that_do_not_fit_into_the_ring_are_made_up_for() {
+    const FILES: u64 = 1000;
+    if !is_ebpf_or_skip("the ring's overflow") {
+        return;
+    }
+    let place = Place::new();
+    let tail = LogTail::without_sweep()
+        .counted()
+        .args(["--ring-bytes", "4096", "-q"])
+        .arg(place.path("*.log"))
+        .arg(place.path("seen.log"))
+        .follow();
+    let mut seen = Lines::new(place.path("seen.log"), "seen");
+    seen.write(10);
+    tail.wait_for_lines(10);
+    tail.signal(Signal::SIGSTOP);
+    let names: Vec<String> = (0..FILES).map(|number| format!("f{number}")).collect();
+    for name in &names {
+        Lines::new(place.path(name), name).write(3);
+        fs::rename(place.path(name), place.path(format!("{name}.log"))).unwrap();
+    }
+    seen.write(10);
+    tail.signal(Signal::SIGCONT);
+    tail.wait_for_lines(20 + FILES * 3);
+    // And the doorbells still ring.
+    seen.write(10);
+    tail.wait_for_lines(30 + FILES * 3);
+    let scrape = tail.scrape();
+    assert!(scrape.kernel_events("dropped") > 0, "{}", scrape.page);
+    assert!(scrape.get("log_tail_hints_total{kind=\"overflow\"}") > 0, "{}", scrape.page);
+    scrape.assert_kernel_events_add_up();
+    let written = names.iter().map(|name| (name.as_str(), 3)).chain([("seen", 30)]);
+    tail.terminate().account.check(written).unwrap();
+}
+
+#[test]
+fn the_kernel_program_says_what_it_sees_when_asked() {
+    if !is_ebpf_or_skip("the kernel program's log") {
+        return;
+    }
+    let place = Place::new();
+    let log = place.path("app.log");
+    create(&log, "");
+    let tail = LogTail::new().args(["--kernel-log", "debug"]).arg(&log).follow();
+    let said = tail.stderr().len();
+    fs::rename(&log, place.path("app.log.1")).unwrap();
+    tail.wait_for_stderr("a line of the kernel program", |lines| {
+        lines[said..]
+            .iter()
+            .any(|line| line.contains("kernel") || line.contains("rename") || line.contains("d_move"))
+    });
+    append(&log, "new\n");
+    tail.wait_for_stdout("new\n");
+    tail.finish();
+}

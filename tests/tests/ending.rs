@@ -1,0 +1,57 @@
+//! It ends when it is told to, and not before everything that was written has come out.
+
+use log_tail_tests::prelude::*;
+use nix::sys::signal::Signal;
+
+fn ends_with_everything(signal: Signal) {
+    let place = Place::new();
+    let log = place.path("app.log");
+    let mut lines = Lines::new(&log, "w");
+    let tail = LogTail::plain().counted().arg(&log).follow();
+    lines.write(100_000);
+    tail.signal(signal);
+    let finished = tail.wait();
+    finished.assert_exit(0);
+    finished.account.check([("w", 100_000)]).unwrap();
+}
+
+#[test]
+fn everything_written_before_sigterm_comes_out() {
+    ends_with_everything(Signal::SIGTERM);
+}
+
+#[test]
+fn everything_written_before_sigint_comes_out() {
+    ends_with_everything(Signal::SIGINT);
+}
+
+#[test]
+fn everything_written_to_many_files_before_sigterm_comes_out() {
+    let place = Place::new();
+    let names: Vec<String> = (0..50).map(|number| format!("f{number}")).collect();
+    let mut writers: Vec<Lines> =
+        names.iter().map(|name| Lines::new(place.path(format!("{name}.log")), name)).collect();
+    let tail = LogTail::plain().counted().arg("-q").arg(place.path("*.log")).follow();
+    writers.iter_mut().for_each(|writer| writer.write(500));
+    // The half of them has just been rotated.
+    for name in names.iter().step_by(2) {
+        std::fs::rename(place.path(format!("{name}.log")), place.path(format!("{name}.old"))).unwrap();
+    }
+    tail.terminate().account.check(names.iter().map(|name| (name.as_str(), 500))).unwrap();
+}
+
+#[test]
+fn a_signal_while_the_output_is_full_loses_nothing() {
+    let place = Place::new();
+    let log = place.path("app.log");
+    let mut lines = Lines::new(&log, "w");
+    let tail = LogTail::new().counted().arg(&log).follow();
+    tail.stop_listening();
+    lines.write(50_000);
+    tail.wait_for_metrics("a lag", |scrape| scrape.get("log_tail_lag_bytes") > 0);
+    tail.signal(Signal::SIGTERM);
+    tail.listen_again();
+    let finished = tail.wait();
+    finished.assert_exit(0);
+    finished.account.check([("w", 50_000)]).unwrap();
+}

@@ -1,0 +1,78 @@
+//! The doorbell under two writers and a reader that stops and goes on at any time: whatever the moment, a
+//! write is either seen by the look that is going on, or rings again.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use log_tail_tests::prelude::*;
+use nix::sys::signal::Signal;
+
+/// Lines of a round: long enough that the reader stops in the middle of some, short enough that files take turns.
+const ROUND: u64 = 500;
+
+/// Numbers that look random and are the same in every run (splitmix64).
+struct Seeded(u64);
+
+impl Seeded {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (mixed ^ (mixed >> 31)) % end
+    }
+}
+
+#[test]
+fn no_write_is_missed_however_the_reader_pauses() {
+    let wanted: u64 = std::env::var("LOG_TAIL_STRESS_WRITES")
+        .map_or(200_000, |number| number.parse().expect("LOG_TAIL_STRESS_WRITES is a number"));
+    let rounds = wanted.div_ceil(ROUND * 2);
+    let place = Place::new();
+    let shared = place.path("shared.log");
+    create(&shared, "");
+    let own = |writer: &str| place.path(format!("{writer}.log"));
+    ["a", "b"].into_iter().for_each(|writer| create(own(writer), ""));
+    let tail = LogTail::new().counted().arg("-q").arg(&shared).args(["a", "b"].map(own)).follow();
+    assert_eq!(tail.following().files, 3);
+
+    let is_over = AtomicBool::new(false);
+    let written: Vec<(String, u64)> = std::thread::scope(|scope| {
+        let writers = ["a", "b"].map(|writer| {
+            let (own, shared) = (own(writer), &shared);
+            scope.spawn(move || {
+                let mut alone = Lines::new(own, &format!("{writer}-alone"));
+                let mut together = Lines::new(shared, &format!("{writer}-together"));
+                for round in 0..rounds {
+                    // Now they meet in one file, now they do not.
+                    if round % 2 == 0 { together.write(ROUND) } else { alone.write(ROUND) }
+                }
+                [
+                    (format!("{writer}-alone"), alone.written()),
+                    (format!("{writer}-together"), together.written()),
+                ]
+            })
+        });
+        let pauses = scope.spawn(|| {
+            let mut seeded = Seeded(20_260_101);
+            while !is_over.load(Ordering::Relaxed) {
+                tail.signal(Signal::SIGSTOP);
+                std::thread::sleep(Duration::from_micros(seeded.below(4000)));
+                tail.signal(Signal::SIGCONT);
+                std::thread::sleep(Duration::from_micros(seeded.below(4000)));
+            }
+        });
+        let written = writers.into_iter().flat_map(|writer| writer.join().expect("a writer ends")).collect();
+        is_over.store(true, Ordering::Relaxed);
+        pauses.join().expect("the pauses end");
+        written
+    });
+
+    let total = written.iter().map(|(_, count)| count).sum();
+    assert!(total >= wanted, "{total} of {wanted} written");
+    tail.wait_for_lines(total);
+    let finished = tail.finish();
+    finished.account.check(written.iter().map(|(writer, count)| (writer.as_str(), *count))).unwrap();
+}

@@ -1,0 +1,228 @@
+//! `cargo xtask vm-test`: the end-to-end tests as root, with eBPF, on each kernel and filesystem.
+
+mod transcript;
+
+use std::{process::ExitCode, time::Instant};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    guest::Stream,
+    kernel::{Series, TESTED},
+    process, static_build,
+    vm::MachineOptions,
+    workspace::Executable,
+};
+use transcript::{MARK, Run, Transcript};
+
+/// Where the tests put their files: a name for people, and the folder in the guest.
+const FILESYSTEMS: [(&str, &str); 2] = [("ext4", "/ext4"), ("tmpfs", "/tmp")];
+/// For one executable on one filesystem: one that hangs must not take the others' time.
+const EXECUTABLE_SECONDS: u32 = 300;
+
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Only this kernel; may be given more than once. Without it: every kernel that we test on.
+    #[arg(long)]
+    kernel: Vec<Series>,
+
+    /// Only the tests whose names contain this.
+    #[arg(long, value_name = "FILTER")]
+    test: Option<String>,
+
+    #[command(flatten)]
+    machine: MachineOptions,
+}
+
+pub fn run(options: &Options) -> Result<ExitCode> {
+    let Options { kernel, test, machine } = options;
+    let programs = static_build::all()?;
+    let kernels = if kernel.is_empty() { tested()? } else { kernel.clone() };
+    let reports: Vec<_> =
+        kernels.iter().map(|kernel| on(kernel, machine, &programs, test.as_deref())).collect();
+    for report in &reports {
+        report.print_failures();
+    }
+    println!("\n{}", Row::HEADER);
+    for row in reports.iter().flat_map(|report| &report.rows) {
+        println!("{row}");
+    }
+    Ok(if reports.iter().all(Report::passed) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// All kernels that we test on.
+pub fn tested() -> Result<Vec<Series>> {
+    TESTED.iter().map(|version| version.parse()).collect()
+}
+
+/// What came of one kernel.
+pub struct Report {
+    pub rows: Vec<Row>,
+    /// Each with the whole output of what failed.
+    failures: Vec<String>,
+}
+
+impl Report {
+    pub fn passed(&self) -> bool {
+        self.failures.is_empty()
+    }
+
+    pub fn print_failures(&self) {
+        for failure in &self.failures {
+            println!("\n{failure}");
+        }
+    }
+}
+
+/// One kernel with one filesystem.
+#[derive(Debug, Default)]
+pub struct Row {
+    kernel: String,
+    filesystem: String,
+    passed: u32,
+    failed: u32,
+    ignored: u32,
+    seconds: f64,
+    /// What went wrong besides tests that failed.
+    remark: String,
+}
+
+impl Row {
+    pub const HEADER: &str = "kernel                          filesystem  passed  failed  ignored  seconds";
+}
+
+impl std::fmt::Display for Row {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { kernel, filesystem, passed, failed, ignored, seconds, remark } = self;
+        let line = format!(
+            "{kernel:<31} {filesystem:<10}  {passed:>6}  {failed:>6}  {ignored:>7}  {seconds:>7.1}  {remark}"
+        );
+        f.write_str(line.trim_end())
+    }
+}
+
+/// Boots one kernel and runs all tests there. Whatever goes wrong is in the report.
+pub fn on(
+    series: &Series,
+    machine: &MachineOptions,
+    programs: &static_build::Programs,
+    filter: Option<&str>,
+) -> Report {
+    try_on(series, machine, programs, filter).unwrap_or_else(|error| {
+        let failure = format!("kernel {series}: {error:#}");
+        eprintln!("xtask: {failure}");
+        let remark = "not run".to_owned();
+        Report {
+            rows: vec![Row { kernel: series.to_string(), remark, ..Row::default() }],
+            failures: vec![failure],
+        }
+    })
+}
+
+fn try_on(
+    series: &Series,
+    machine: &MachineOptions,
+    programs: &static_build::Programs,
+    filter: Option<&str>,
+) -> Result<Report> {
+    let script = script(&programs.tests, filter);
+    let guest = machine.guest(series, programs.clone().into_files(), Vec::new(), script)?;
+    let release = guest.kernel.release.clone();
+    println!("kernel {release}: booting");
+    let booted = Instant::now();
+    let mut transcript = Transcript::default();
+    let outcome = guest.boot(&mut |stream, bytes| {
+        match stream {
+            Stream::Stdout => transcript.take(bytes, &mut |line| println!("kernel {release}: {line}")),
+            Stream::Stderr => eprint!("{}", String::from_utf8_lossy(bytes)),
+        }
+        Ok(())
+    });
+    let ended = outcome.with_context(|| format!("could not boot {release}"))?.status();
+    println!("kernel {release}: ended after {:.1} s", booted.elapsed().as_secs_f64());
+
+    let runs = transcript.finish();
+    let mut failures: Vec<_> = runs.iter().filter_map(|run| run.failure(&release)).collect();
+    let mut rows: Vec<_> = FILESYSTEMS.iter().map(|(name, _)| row(&release, name, &runs)).collect();
+    let expected = programs.tests.len() * FILESYSTEMS.len();
+    if let Err(lost) = ended {
+        failures.push(format!("kernel {release}: {lost:#}"));
+    } else if runs.len() != expected {
+        failures.push(format!("kernel {release}: {} test executables ran of {expected}", runs.len()));
+    }
+    for row in &mut rows {
+        if row.passed + row.failed == 0 {
+            failures.push(format!("kernel {release}, {}: not a single test ran", row.filesystem));
+            "nothing ran".clone_into(&mut row.remark);
+        }
+    }
+    if let Some(last) = rows.last_mut().filter(|row| row.remark.is_empty() && !failures.is_empty()) {
+        "see above".clone_into(&mut last.remark);
+    }
+    Ok(Report { rows, failures })
+}
+
+fn row(release: &str, filesystem: &str, runs: &[Run]) -> Row {
+    let mut row = Row { kernel: release.to_owned(), filesystem: filesystem.to_owned(), ..Row::default() };
+    for run in runs.iter().filter(|run| run.filesystem == filesystem) {
+        let counts = run.counts.clone().unwrap_or_default();
+        row.passed += counts.passed;
+        row.failed += counts.failed;
+        row.ignored += counts.ignored;
+        row.seconds += run.seconds;
+        if run.counts.is_none() {
+            row.remark = format!("{} did not finish", run.executable);
+        }
+    }
+    row
+}
+
+/// Runs every executable on every filesystem, with marks that tell whose output is whose.
+fn script(tests: &[Executable], filter: Option<&str>) -> String {
+    let filter = filter.map(process::quoted).unwrap_or_default();
+    let mut lines = vec!["export LOG_TAIL_TEST_BACKEND=ebpf RUST_BACKTRACE=1".to_owned()];
+    for (filesystem, folder) in FILESYSTEMS {
+        lines.push(format!("export LOG_TAIL_TEST_DIR={folder}"));
+        for Executable { name, .. } in tests {
+            lines.push(format!("echo '{MARK} begin {filesystem} {name}'"));
+            lines.push(format!(
+                "timeout -s KILL {EXECUTABLE_SECONDS} /tests/{name} --test-threads=2 {filter} 2>&1"
+            ));
+            // After a test that was ended in the middle of a line, too.
+            lines.push(format!("code=$?; echo; echo \"{MARK} end $code\""));
+        }
+    }
+    lines.join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_executable_runs_on_every_filesystem() {
+        let tests = ["follow", "doctor"].map(|name| Executable { name: name.into(), path: "/x".into() });
+        let script = script(&tests, Some("a b"));
+        for expected in ["begin ext4 follow", "begin ext4 doctor", "begin tmpfs follow", "begin tmpfs doctor"]
+        {
+            assert!(script.contains(expected), "{expected}");
+        }
+        assert!(script.contains("/tests/doctor --test-threads=2 'a b' 2>&1"), "{script}");
+    }
+
+    #[test]
+    fn a_row_stands_below_its_header() {
+        let row = Row {
+            kernel: "6.12.107+deb13-cloud-amd64".into(),
+            filesystem: "tmpfs".into(),
+            passed: 12,
+            failed: 0,
+            ignored: 1,
+            seconds: 34.06,
+            remark: String::new(),
+        };
+        let line = row.to_string();
+        assert_eq!(line, "6.12.107+deb13-cloud-amd64      tmpfs           12       0        1     34.1");
+        assert_eq!(line.len(), Row::HEADER.len());
+    }
+}
