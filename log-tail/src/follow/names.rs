@@ -105,7 +105,7 @@ impl Follower {
         let Some(name) = self.names.get_mut(id.0) else { return };
         let path = name.path.clone();
         name.linked = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_symlink());
-        let target = name.linked.then(|| fs::canonicalize(&path).ok()).flatten();
+        let target = if name.linked { target_of(&path) } else { None };
         let before = std::mem::take(&mut name.places);
         let mut places = Vec::with_capacity(1);
         for place in [Some(path), target].into_iter().flatten() {
@@ -486,6 +486,11 @@ impl Follower {
             self.looked.add(id);
         }
     }
+}
+
+/// What a symbolic link points to, whether it is there or not.
+fn target_of(link: &Path) -> Option<PathBuf> {
+    fs::canonicalize(link).ok().or_else(|| Some(parent_of(link).join(fs::read_link(link).ok()?)))
 }
 
 /// The directory a path lies in; `.` for a bare name.
