@@ -75,7 +75,7 @@ pub struct MachineOptions {
 
 impl Default for MachineOptions {
     fn default() -> Self {
-        Self { timeout: 600, memory: 1536, accel: "tcg".into(), refresh: false, console: false }
+        Self { timeout: 1500, memory: 1536, accel: "tcg".into(), refresh: false, console: false }
     }
 }
 

@@ -78,7 +78,9 @@ fn unit_tests() -> Result<Step> {
 fn end_to_end() -> Result<Step> {
     let program = workspace::build_release("log-tail")?;
     let mut cargo = workspace::cargo();
-    cargo.args(["test", "--quiet", "--package", "log-tail-tests"]).env("LOG_TAIL_BIN", program);
+    cargo
+        .args(["test", "--quiet", "--no-fail-fast", "--package", "log-tail-tests"])
+        .env("LOG_TAIL_BIN", program);
     process::run(&mut cargo)?;
     Ok(Step::Passed)
 }
