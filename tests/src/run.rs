@@ -3,7 +3,7 @@
 use std::{
     ffi::OsStr,
     fmt::Write as _,
-    io::{BufRead as _, BufReader, Read as _},
+    io::{BufRead as _, BufReader, ErrorKind, Read as _},
     net::SocketAddr,
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     path::{Path, PathBuf},
@@ -203,7 +203,13 @@ impl LogTail {
     /// Where the system does not.
     #[must_use]
     pub fn start(mut self) -> Running {
-        let spawned = self.command.spawn();
+        let mut spawned = self.command.spawn();
+        // A program copied a moment ago: a child that another test starts at the same time may still hold
+        // the copy open for writing, until it becomes another program itself.
+        while spawned.as_ref().is_err_and(|error| error.kind() == ErrorKind::ExecutableFileBusy) {
+            std::thread::sleep(Duration::from_millis(5));
+            spawned = self.command.spawn();
+        }
         let program = self.command.get_program().display();
         let mut child = spawned.unwrap_or_else(|error| panic!("starting {program}: {error}"));
         let heard = Arc::new(Heard {

@@ -74,7 +74,7 @@ fn a_rotation_inside_a_glob_loses_and_repeats_nothing() {
 
 fn a_thousand_files(tail: LogTail) {
     const FILES: usize = 1000;
-    const ROUNDS: u64 = 10;
+    const ROUNDS: u64 = 5;
     let place = Place::new();
     let names: Vec<String> = (0..FILES).map(|number| format!("f{number}")).collect();
     let path = |name: &String| place.path(format!("{name}.log"));

@@ -217,6 +217,28 @@ fn a_symbolic_link_is_followed_to_whatever_it_points_at() {
 }
 
 #[test]
+fn the_target_of_a_symbolic_link_may_appear_later() {
+    let place = Place::new();
+    fs::create_dir(place.path("elsewhere")).unwrap();
+    let (target, link) = (place.path("elsewhere/app.log"), place.path("current.log"));
+    symlink(&target, &link).unwrap();
+    let tail = LogTail::without_sweep().arg(&link).follow();
+    assert_eq!(tail.following().files, 0);
+    append(&target, "one\n");
+    tail.wait_for_stdout("one\n");
+    append(&target, "two\n");
+    tail.wait_for_stdout("one\ntwo\n");
+    // Gone for a while, and back.
+    fs::rename(&target, place.path("elsewhere/app.log.1")).unwrap();
+    tail.wait_for_stderr("that it is gone", |lines| {
+        lines.iter().filter(|line| line.contains("no such file")).count() > 1
+    });
+    append(&target, "three\n");
+    tail.wait_for_stdout("one\ntwo\nthree\n");
+    tail.terminate();
+}
+
+#[test]
 fn the_target_of_a_symbolic_link_may_be_rotated() {
     let place = Place::new();
     fs::create_dir(place.path("elsewhere")).unwrap();
