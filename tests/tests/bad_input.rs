@@ -113,13 +113,15 @@ fn ten_thousand_names_are_followed() {
     const FILES: usize = 10_000;
     let place = Place::new();
     let names: Vec<String> = (0..FILES).map(|number| format!("{number}.log")).collect();
-    names.iter().for_each(|name| create(place.path(name), ""));
+    for name in &names {
+        create(place.path(name), "");
+    }
     let tail = LogTail::new().in_dir(place.dir()).arg("-q").args(&names).follow();
     assert_eq!(tail.following().files, FILES as u64);
     let mut expected = String::new();
     for number in [0, 1, 4711, 9999] {
         append(place.path(format!("{number}.log")), format!("{number}\n"));
-        expected += &format!("{number}\n");
+        expected.extend([number.to_string(), "\n".to_owned()]);
         tail.wait_for_stdout(&expected);
     }
     let finished = tail.finish();

@@ -46,7 +46,9 @@ fn headers_are_those_of_tail() {
 #[test]
 fn a_header_comes_wherever_the_file_changes() {
     let place = Place::new();
-    ["a.log", "b.log"].iter().for_each(|name| create(place.path(name), ""));
+    for name in ["a.log", "b.log"] {
+        create(place.path(name), "");
+    }
     let tail = LogTail::new().in_dir(place.dir()).args(["-n", "0", "a.log", "b.log"]).follow();
     let mut expected = String::new();
     for (name, line, header) in [

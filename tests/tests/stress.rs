@@ -34,7 +34,9 @@ fn no_write_is_missed_however_the_reader_pauses() {
     let shared = place.path("shared.log");
     create(&shared, "");
     let own = |writer: &str| place.path(format!("{writer}.log"));
-    ["a", "b"].into_iter().for_each(|writer| create(own(writer), ""));
+    for writer in ["a", "b"] {
+        create(own(writer), "");
+    }
     let tail = LogTail::new().counted().arg("-q").arg(&shared).args(["a", "b"].map(own)).follow();
     assert_eq!(tail.following().files, 3);
 
