@@ -74,7 +74,7 @@ fn files_that_are_let_go_are_no_longer_counted() {
     let mut expected = String::new();
     for round in 0..10 {
         append(&log, format!("{round}\n"));
-        expected += &format!("{round}\n");
+        expected.extend([round.to_string(), "\n".to_owned()]);
         tail.wait_for_stdout(&expected);
         fs::rename(&log, place.path("app.log.1")).unwrap();
         create(&log, "");

@@ -15,6 +15,25 @@ fn a_file_renamed_and_made_again_every_ten_thousand_lines_is_followed() {
     let mut lines = Lines::new(&log, "w");
     let tail = LogTail::new().counted().arg(&log).follow();
     for rotation in 0..10 {
+        lines.write(1);
+        tail.wait_for_lines(10_000 * rotation + 1);
+        lines.write(9_999);
+        fs::rename(&log, place.path(format!("app.log.{rotation}"))).unwrap();
+        lines.go_on_in(&log);
+    }
+    lines.write(10_000);
+    tail.wait_for_lines(110_000);
+    tail.finish().account.check([("w", 110_000)]).unwrap();
+}
+
+/// Files may come and go before anyone has looked at them; under their later names they still are there.
+#[test]
+fn files_renamed_faster_than_anyone_looks_are_followed() {
+    let place = Place::new();
+    let log = place.path("app.log");
+    let mut lines = Lines::new(&log, "w");
+    let tail = LogTail::new().counted().arg(&log).follow();
+    for rotation in 0..10 {
         lines.write(10_000);
         fs::rename(&log, place.path(format!("app.log.{rotation}"))).unwrap();
         lines.go_on_in(&log);
