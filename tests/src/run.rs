@@ -328,6 +328,17 @@ impl Finished {
         self
     }
 
+    /// Every line that these writers wrote came out once and in order, and nothing else did.
+    ///
+    /// # Panics
+    /// Where that is not so, with what is lost, repeated, torn or out of order.
+    #[track_caller]
+    pub fn assert_exactly<'a>(&self, written: impl IntoIterator<Item = (&'a str, u64)>) {
+        if let Err(report) = self.account.check(written) {
+            panic!("{report}stderr: {:#?}", self.stderr);
+        }
+    }
+
     /// Standard output as text.
     #[must_use]
     pub fn text(&self) -> String {

@@ -87,7 +87,8 @@ fn a_number_of_lines_may_be_said_as_in_the_old_days() {
 fn ten_lines_are_shown_when_nothing_is_said() {
     let place = Place::new();
     let log = place.path("app.log");
-    let numbers = |range: std::ops::Range<u32>| range.map(|n| format!("{n}\n")).collect::<String>();
+    let numbers =
+        |range: std::ops::Range<u32>| range.fold(String::new(), |text, n| text + &n.to_string() + "\n");
     create(&log, numbers(0..100));
     let tail = LogTail::plain().arg(&log).follow();
     tail.wait_for_stdout(numbers(90..100));
@@ -159,7 +160,7 @@ fn a_burst_comes_out_whole() {
     let tail = LogTail::new().counted().arg(&log).follow();
     lines.write(200_000);
     tail.wait_for_lines(200_000);
-    tail.finish().account.check([("w", 200_000)]).unwrap();
+    tail.finish().assert_exactly([("w", 200_000)]);
 }
 
 #[test]
@@ -171,5 +172,5 @@ fn a_burst_comes_out_whole_through_a_slow_reader() {
     tail.listen_slowly(2 << 10, std::time::Duration::from_millis(1));
     lines.write(50_000);
     tail.wait_for_lines(50_000);
-    tail.finish().account.check([("w", 50_000)]).unwrap();
+    tail.finish().assert_exactly([("w", 50_000)]);
 }

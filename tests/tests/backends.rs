@@ -132,7 +132,7 @@ fn hints_that_do_not_fit_into_the_ring_are_made_up_for() {
     assert!(scrape.get("log_tail_hints_total{kind=\"overflow\"}") > 0, "{}", scrape.page);
     scrape.assert_kernel_events_add_up();
     let written = names.iter().map(|name| (name.as_str(), 3)).chain([("seen", 30)]);
-    tail.terminate().account.check(written).unwrap();
+    tail.terminate().assert_exactly(written);
 }
 
 #[test]

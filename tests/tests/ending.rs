@@ -12,7 +12,7 @@ fn ends_with_everything(signal: Signal, written: u64) {
     tail.signal(signal);
     let finished = tail.wait();
     finished.assert_exit(0);
-    finished.account.check([("w", written)]).expect("every line once");
+    finished.assert_exactly([("w", written)]);
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn everything_written_to_many_files_before_sigterm_comes_out() {
     for name in names.iter().step_by(2) {
         std::fs::rename(place.path(format!("{name}.log")), place.path(format!("{name}.old"))).unwrap();
     }
-    tail.terminate().account.check(names.iter().map(|name| (name.as_str(), 500))).unwrap();
+    tail.terminate().assert_exactly(names.iter().map(|name| (name.as_str(), 500)));
 }
 
 #[test]
@@ -55,5 +55,5 @@ fn a_signal_while_the_output_is_full_loses_nothing() {
     tail.listen_again();
     let finished = tail.wait();
     finished.assert_exit(0);
-    finished.account.check([("w", 30_000)]).unwrap();
+    finished.assert_exactly([("w", 30_000)]);
 }

@@ -19,7 +19,7 @@ fn a_glob_finds_files_that_appear_later() {
     }
     lines.write(10);
     tail.wait_for_lines(510);
-    tail.terminate().account.check([("w", 510)]).unwrap();
+    tail.terminate().assert_exactly([("w", 510)]);
 }
 
 #[test]
@@ -35,7 +35,7 @@ fn a_glob_finds_files_in_directories_that_appear_later() {
         append(dir.join("y-1.log"), "does not match\n");
     }
     tail.wait_for_lines(200);
-    tail.terminate().account.check(names.iter().map(|name| (name.as_str(), 10))).unwrap();
+    tail.terminate().assert_exactly(names.iter().map(|name| (name.as_str(), 10)));
 }
 
 #[test]
@@ -69,7 +69,7 @@ fn a_rotation_inside_a_glob_loses_and_repeats_nothing() {
     }
     lines.write(1000);
     tail.wait_for_lines(11_000);
-    tail.terminate().account.check([("w", 11_000)]).unwrap();
+    tail.terminate().assert_exactly([("w", 11_000)]);
 }
 
 fn a_thousand_files(tail: LogTail) {
@@ -78,7 +78,9 @@ fn a_thousand_files(tail: LogTail) {
     let place = Place::new();
     let names: Vec<String> = (0..FILES).map(|number| format!("f{number}")).collect();
     let path = |name: &String| place.path(format!("{name}.log"));
-    names.iter().for_each(|name| create(path(name), ""));
+    for name in &names {
+        create(path(name), "");
+    }
     let tail = tail.counted().arg("-q").arg(place.path("*.log")).follow();
     assert_eq!(tail.following().files, FILES as u64);
     let (left, right) = names.split_at(FILES / 2);
@@ -91,14 +93,16 @@ fn a_thousand_files(tail: LogTail) {
                     writers.clear();
                     writers.extend(chunk.iter().map(|name| Lines::new(path(name), name)));
                     for _ in 0..ROUNDS {
-                        writers.iter_mut().for_each(|writer| writer.write(2));
+                        for writer in &mut writers {
+                            writer.write(2);
+                        }
                     }
                 }
             });
         }
     });
     tail.wait_for_lines(FILES as u64 * ROUNDS * 2);
-    tail.finish().account.check(names.iter().map(|name| (name.as_str(), ROUNDS * 2))).unwrap();
+    tail.finish().assert_exactly(names.iter().map(|name| (name.as_str(), ROUNDS * 2)));
 }
 
 #[test]

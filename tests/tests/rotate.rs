@@ -23,7 +23,7 @@ fn a_file_renamed_and_made_again_every_ten_thousand_lines_is_followed() {
     }
     lines.write(10_000);
     tail.wait_for_lines(110_000);
-    tail.finish().account.check([("w", 110_000)]).unwrap();
+    tail.finish().assert_exactly([("w", 110_000)]);
 }
 
 /// Files may come and go before anyone has looked at them; under their later names they still are there.
@@ -40,7 +40,7 @@ fn files_renamed_faster_than_anyone_looks_are_followed() {
     }
     lines.write(10_000);
     tail.wait_for_lines(110_000);
-    tail.finish().account.check([("w", 110_000)]).unwrap();
+    tail.finish().assert_exactly([("w", 110_000)]);
 }
 
 #[test]
@@ -58,7 +58,7 @@ fn a_writer_that_goes_on_in_the_renamed_file_is_heard_out() {
     }
     drop(old);
     tail.wait_for_lines(15_000);
-    tail.finish().account.check([("old", 10_000), ("new", 5_000)]).unwrap();
+    tail.finish().assert_exactly([("old", 10_000), ("new", 5_000)]);
 }
 
 #[test]
@@ -69,9 +69,9 @@ fn a_truncated_file_is_read_from_its_beginning() {
     let tail = LogTail::new().arg(&log).follow();
     let mut expected = String::new();
     for round in 0..10 {
-        let long = format!("a long line before truncation {round}\n").repeat(10);
-        append(&log, &long);
-        expected += &long;
+        let lengthy = format!("a lengthy line before truncation {round}\n").repeat(10);
+        append(&log, &lengthy);
+        expected += &lengthy;
         tail.wait_for_stdout(&expected);
         if round % 2 == 0 {
             // As `> app.log` does.
@@ -80,9 +80,9 @@ fn a_truncated_file_is_read_from_its_beginning() {
             // As copytruncate does, under a writer that holds it open.
             OpenOptions::new().write(true).open(&log).unwrap().set_len(0).unwrap();
         }
-        let short = format!("after {round}\n");
-        append(&log, &short);
-        expected += &short;
+        let after = format!("after {round}\n");
+        append(&log, &after);
+        expected += &after;
         tail.wait_for_stdout(&expected);
     }
     tail.finish();
@@ -104,7 +104,7 @@ fn a_writer_that_holds_a_truncated_file_open_is_followed() {
     }
     lines.write(1);
     tail.wait_for_lines(written + 1);
-    tail.finish().account.check([("w", written + 1)]).unwrap();
+    tail.finish().assert_exactly([("w", written + 1)]);
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn a_file_unlinked_and_made_again_is_followed() {
     }
     lines.write(500);
     tail.wait_for_lines(21 * 500);
-    tail.finish().account.check([("w", 21 * 500)]).unwrap();
+    tail.finish().assert_exactly([("w", 21 * 500)]);
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn what_is_written_to_an_unlinked_file_still_comes_out() {
     fs::remove_file(&log).unwrap();
     lines.write(100);
     tail.wait_for_lines(200);
-    tail.finish().account.check([("w", 200)]).unwrap();
+    tail.finish().assert_exactly([("w", 200)]);
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn a_file_renamed_over_the_followed_one_is_followed() {
         create(&new, format!("{round}\n"));
         fs::rename(&new, &log).unwrap();
         append(&log, format!("and {round}\n"));
-        expected += &format!("{round}\nand {round}\n");
+        expected.extend([format!("{round}\nand {round}\n")]);
         tail.wait_for_stdout(&expected);
     }
     tail.finish();
@@ -193,7 +193,7 @@ fn a_file_renamed_away_and_back_is_not_read_twice() {
         fs::rename(&away, &log).unwrap();
     }
     tail.wait_for_lines(4000);
-    tail.finish().account.check([("w", 4000)]).unwrap();
+    tail.finish().assert_exactly([("w", 4000)]);
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn a_hard_link_under_two_followed_names_comes_out_once() {
     fs::remove_file(&first).unwrap();
     lines.write(1000);
     tail.wait_for_lines(3000);
-    tail.finish().account.check([("w", 3000)]).unwrap();
+    tail.finish().assert_exactly([("w", 3000)]);
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn a_symbolic_link_is_followed_to_whatever_it_points_at() {
     tail.wait_for_lines(2000);
     lines.write(1000);
     tail.wait_for_lines(3000);
-    tail.finish().account.check([("w", 3000)]).unwrap();
+    tail.finish().assert_exactly([("w", 3000)]);
 }
 
 #[test]
@@ -274,7 +274,7 @@ fn the_target_of_a_symbolic_link_may_be_rotated() {
     }
     lines.write(1000);
     tail.wait_for_lines(6000);
-    tail.finish().account.check([("w", 6000)]).unwrap();
+    tail.finish().assert_exactly([("w", 6000)]);
 }
 
 #[test]
@@ -322,7 +322,7 @@ fn a_directory_removed_and_made_again_is_followed() {
     }
     lines.write(100);
     tail.wait_for_lines(600);
-    tail.terminate().account.check([("w", 600)]).unwrap();
+    tail.terminate().assert_exactly([("w", 600)]);
 }
 
 #[test]
@@ -341,5 +341,5 @@ fn a_directory_renamed_away_and_replaced_is_followed() {
         lines.write(100);
         tail.wait_for_lines(round * 200);
     }
-    tail.terminate().account.check([("w", 1000)]).unwrap();
+    tail.terminate().assert_exactly([("w", 1000)]);
 }

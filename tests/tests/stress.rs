@@ -76,5 +76,5 @@ fn no_write_is_missed_however_the_reader_pauses() {
     assert!(total >= wanted, "{total} of {wanted} written");
     tail.wait_for_lines(total);
     let finished = tail.finish();
-    finished.account.check(written.iter().map(|(writer, count)| (writer.as_str(), *count))).unwrap();
+    finished.assert_exactly(written.iter().map(|(writer, count)| (writer.as_str(), *count)));
 }
