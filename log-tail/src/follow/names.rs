@@ -110,9 +110,8 @@ impl Follower {
         let mut places = Vec::with_capacity(1);
         for place in [Some(path), target].into_iter().flatten() {
             let Some(entry) = place.file_name().map(OsStr::to_owned) else { continue };
-            match self.directory(parent_of(&place)) {
-                Ok(directory) => places.push((directory, entry)),
-                Err(_) => self.wait_above(&place, Waiting::Name(id)),
+            if let Some(directory) = self.parent_or_wait(&place, Waiting::Name(id)) {
+                places.push((directory, entry));
             }
         }
         for (directory, entry) in &places {
@@ -142,19 +141,27 @@ impl Follower {
         }
     }
 
-    /// Watches the nearest directory above that exists.
-    fn wait_above(&mut self, path: &Path, waiting: Waiting) {
-        for ancestor in parent_of(path).ancestors() {
-            let ancestor = if ancestor.as_os_str().is_empty() { Path::new(".") } else { ancestor };
-            if let Ok(directory) = self.directory(ancestor) {
-                if let Some(found) = self.directories.get_mut(directory)
-                    && !found.waiting.contains(&waiting)
-                {
-                    found.waiting.push(waiting);
-                }
-                return;
+    /// The directory `path` lies in, watched; or, where it is missing, `waiting` is told of the next one on
+    /// the way to it.
+    fn parent_or_wait(&mut self, path: &Path, waiting: Waiting) -> Option<DirectoryId> {
+        let parent = parent_of(path);
+        let nearest = || parent.ancestors().map(or_here).find(|ancestor| ancestor.is_dir());
+        while let Some(found) = nearest() {
+            let directory = self.directory(found).ok()?;
+            if found == parent {
+                return Some(directory);
+            }
+            if let Some(directory) = self.directories.get_mut(directory)
+                && !directory.waiting.contains(&waiting)
+            {
+                directory.waiting.push(waiting);
+            }
+            // What was made below it before it was watched is not told.
+            if nearest() == Some(found) {
+                break;
             }
         }
+        None
     }
 
     /// The directory with this path, watched.
@@ -289,9 +296,7 @@ impl Follower {
 
     fn expand(&mut self, id: PatternId, depth: usize, path: &Path, start: Start) {
         if self.observer.is_some() {
-            let Ok(directory) = self.directory(path) else {
-                return self.wait_above(&path.join("*"), Waiting::Pattern(id));
-            };
+            let Some(directory) = self.parent_or_wait(&path.join("*"), Waiting::Pattern(id)) else { return };
             if let Some(directory) = self.directories.get_mut(directory)
                 && !directory.patterns.contains(&(id, depth))
             {
@@ -495,9 +500,9 @@ fn target_of(link: &Path) -> Option<PathBuf> {
 
 /// The directory a path lies in; `.` for a bare name.
 fn parent_of(path: &Path) -> &Path {
-    match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        Some(_) => Path::new("."),
-        None => path,
-    }
+    or_here(path.parent().unwrap_or(path))
+}
+
+fn or_here(path: &Path) -> &Path {
+    if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }
