@@ -260,7 +260,7 @@ impl Follower {
         let (due, later): (Vec<_>, Vec<_>) = self.rechecks.drain(..).partition(|(at, _)| *at <= now);
         self.rechecks = later;
         for (_, directory) in due {
-            self.check_directory(directory);
+            self.renew_directory(directory);
         }
         self.judge_suspects(now);
         self.look_at_doubtful();

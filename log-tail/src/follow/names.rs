@@ -169,10 +169,7 @@ impl Follower {
         if let Some(id) = self.directories.by_path(path) {
             return Ok(id);
         }
-        let open: File = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC)
-            .open(path)?;
+        let open = open_directory(path)?;
         let identity = Identity::of(&open.metadata()?);
         let id = self.directories.insert(path.to_owned(), identity);
         let remote = stat::unseen_filesystem(open.as_fd()).unwrap_or(None);
@@ -231,10 +228,7 @@ impl Follower {
         let patterns = directory.patterns.clone();
         let path = directory.path.join(name);
         for waiting in waiting {
-            match waiting {
-                Waiting::Name(name) => self.replace_name(name),
-                Waiting::Pattern(pattern) => self.expand_base(pattern, Start::FromByte(1)),
-            }
+            self.try_again(waiting);
         }
         for (pattern, depth) in patterns {
             self.match_entry(pattern, depth, &path, Start::FromByte(1));
@@ -252,7 +246,36 @@ impl Follower {
     pub(super) fn doubt_directory(&mut self, id: DirectoryId) {
         let now = Instant::now();
         self.rechecks.extend(RECHECK_AFTER.map(|after| (now + after, id)));
+        self.renew_directory(id);
+    }
+
+    /// Watches the directory anew, whatever it seems to be: one that was removed and made again may have
+    /// its old inode number, and the watch of the old one ended with it.
+    pub(super) fn renew_directory(&mut self, id: DirectoryId) {
         self.check_directory(id);
+        let Some(directory) = self.directories.get(id) else { return };
+        let path = directory.path.clone();
+        self.doubtful.extend(directory.names.values().flatten());
+        let watched = open_directory(&path).ok().zip(self.observer.as_mut());
+        if let Some((open, observer)) = watched
+            && let Err(error) = observer.follow_directory(id, &path, open.as_fd())
+        {
+            self.notice(error);
+        }
+        self.expand_again(id);
+        for waiting in
+            self.directories.get_mut(id).map(|found| std::mem::take(&mut found.waiting)).unwrap_or_default()
+        {
+            self.try_again(waiting);
+        }
+    }
+
+    /// Somebody waited for a directory that may be there now.
+    fn try_again(&mut self, waiting: Waiting) {
+        match waiting {
+            Waiting::Name(name) => self.replace_name(name),
+            Waiting::Pattern(pattern) => self.expand_base(pattern, Start::FromByte(1)),
+        }
     }
 
     /// Follows the directory's path to whatever bears it now.
@@ -272,10 +295,7 @@ impl Follower {
             self.expand_base(pattern, Start::FromByte(1));
         }
         for waiting in gone.waiting {
-            match waiting {
-                Waiting::Name(name) => self.replace_name(name),
-                Waiting::Pattern(pattern) => self.expand_base(pattern, Start::FromByte(1)),
-            }
+            self.try_again(waiting);
         }
     }
 
@@ -491,6 +511,10 @@ impl Follower {
             self.looked.add(id);
         }
     }
+}
+
+fn open_directory(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC).open(path)
 }
 
 /// What a symbolic link points to, whether it is there or not.

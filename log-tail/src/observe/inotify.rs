@@ -162,7 +162,9 @@ impl Observer for InotifyObserver {
             | AddWatchFlags::IN_DELETE_SELF
             | AddWatchFlags::IN_MOVE_SELF;
         let watch = self.watch(directory, path, mask, Target::Directory(id))?;
-        self.directories.insert(id, watch);
+        if let Some(old) = self.directories.insert(id, watch).filter(|old| *old != watch) {
+            self.leave(old, Target::Directory(id));
+        }
         Ok(())
     }
 
