@@ -13,6 +13,7 @@ mod files;
 mod glob;
 mod identity;
 mod names;
+mod places;
 mod reader;
 mod start;
 mod sweep;

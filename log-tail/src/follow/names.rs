@@ -1,20 +1,15 @@
-//! Names: where each is to be heard of, and which inode bears it.
+//! Names: which inode bears each, and what becomes of one that lost its last.
 
 use std::{
     ffi::{OsStr, OsString},
-    fs::{self, File, OpenOptions},
-    io,
-    os::{
-        fd::AsFd,
-        unix::fs::{MetadataExt, OpenOptionsExt},
-    },
+    fs,
+    os::{fd::AsFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
     sync::Arc,
-    time::Instant,
 };
 
 use super::{
-    Follower, Identity, NotFollowable, Pattern, PatternError, PatternId, RECHECK_AFTER, Rotation, Waiting,
+    Follower, Identity, NotFollowable, Pattern, PatternError, PatternId, Rotation,
     files::FollowedFile,
     identity,
     reader::Position,
@@ -81,7 +76,7 @@ impl Follower {
         Ok(self.names.len() - before)
     }
 
-    fn insert_name(&mut self, path: &Path, explicit: bool) -> NameId {
+    pub(super) fn insert_name(&mut self, path: &Path, explicit: bool) -> NameId {
         let name = Name {
             path: path.to_owned(),
             bears: None,
@@ -96,111 +91,6 @@ impl Follower {
         id
     }
 
-    /// Has the name's directory watched, and its target's where it is a symbolic link; or, where the
-    /// directory is missing, the nearest one there is. What is watched already goes on being watched.
-    fn place(&mut self, id: NameId) {
-        if self.observer.is_none() {
-            return;
-        }
-        let Some(name) = self.names.get_mut(id.0) else { return };
-        let path = name.path.clone();
-        name.linked = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_symlink());
-        let target = if name.linked { target_of(&path) } else { None };
-        let before = std::mem::take(&mut name.places);
-        let mut places = Vec::with_capacity(1);
-        for place in [Some(path), target].into_iter().flatten() {
-            let Some(entry) = place.file_name().map(OsStr::to_owned) else { continue };
-            if let Some(directory) = self.parent_or_wait(&place, Waiting::Name(id)) {
-                places.push((directory, entry));
-            }
-        }
-        for (directory, entry) in &places {
-            if let Some(found) = self.directories.get_mut(*directory) {
-                let names = found.names.entry(entry.clone()).or_default();
-                if !names.contains(&id) {
-                    names.push(id);
-                }
-            }
-        }
-        self.unplace(id, before.into_iter().filter(|place| !places.contains(place)).collect());
-        if let Some(name) = self.names.get_mut(id.0) {
-            name.places = places;
-        }
-    }
-
-    fn unplace(&mut self, id: NameId, places: Vec<(DirectoryId, OsString)>) {
-        for (directory, entry) in places {
-            let Some(found) = self.directories.get_mut(directory) else { continue };
-            if let Some(names) = found.names.get_mut(&entry) {
-                names.retain(|other| *other != id);
-                if names.is_empty() {
-                    found.names.remove(&entry);
-                }
-            }
-            self.drop_idle(directory);
-        }
-    }
-
-    /// The directory `path` lies in, watched; or, where it is missing, `waiting` is told of the next one on
-    /// the way to it.
-    fn parent_or_wait(&mut self, path: &Path, waiting: Waiting) -> Option<DirectoryId> {
-        let parent = parent_of(path);
-        let nearest = || parent.ancestors().map(or_here).find(|ancestor| ancestor.is_dir());
-        while let Some(found) = nearest() {
-            let directory = self.directory(found).ok()?;
-            if found == parent {
-                return Some(directory);
-            }
-            if let Some(directory) = self.directories.get_mut(directory)
-                && !directory.waiting.contains(&waiting)
-            {
-                directory.waiting.push(waiting);
-            }
-            // What was made below it before it was watched is not told.
-            if nearest() == Some(found) {
-                break;
-            }
-        }
-        None
-    }
-
-    /// The directory with this path, watched.
-    fn directory(&mut self, path: &Path) -> io::Result<DirectoryId> {
-        if let Some(id) = self.directories.by_path(path) {
-            return Ok(id);
-        }
-        let open = open_directory(path)?;
-        let identity = Identity::of(&open.metadata()?);
-        let id = self.directories.insert(path.to_owned(), identity);
-        let remote = stat::unseen_filesystem(open.as_fd()).unwrap_or(None);
-        let watched =
-            self.observer.as_mut().map(|observer| observer.follow_directory(id, path, open.as_fd()));
-        let trouble = match (watched, remote) {
-            (Some(Err(error)), _) => Some(error.to_string()),
-            (_, Some(filesystem)) => Some(format!(
-                "'{}' is on {filesystem}, which other hosts can write to unseen",
-                path.display()
-            )),
-            _ => None,
-        };
-        if let Some(trouble) = trouble {
-            self.notice(format_args!("{trouble}; looking at it every second"));
-            if let Some(directory) = self.directories.get_mut(id) {
-                directory.unwatched = true;
-            }
-        }
-        Ok(id)
-    }
-
-    fn drop_idle(&mut self, id: DirectoryId) {
-        if self.directories.get(id).is_some_and(super::directories::Directory::is_idle) {
-            self.directories.remove(id);
-            if let Some(observer) = self.observer.as_mut() {
-                observer.leave_directory(id);
-            }
-        }
-    }
-
     /// The files that bear this entry's name.
     pub(super) fn bearers(&self, directory: DirectoryId, name: &OsStr) -> Vec<FileId> {
         let names = self.directories.get(directory).and_then(|directory| directory.names.get(name));
@@ -213,149 +103,6 @@ impl Follower {
         let _ = self.descriptors.get(id, &mut file.path, file.identity);
         self.doubtful.extend(&file.names);
         self.written(id, None);
-    }
-
-    /// A name in a directory came, went, or bears another inode.
-    pub(super) fn entry_changed(&mut self, id: DirectoryId, name: &OsStr) {
-        let Some(directory) = self.directories.get_mut(id) else { return };
-        if name.is_empty() {
-            self.doubtful.extend(directory.names.values().flatten());
-            self.expand_again(id);
-            return;
-        }
-        self.doubtful.extend(directory.names.get(name).into_iter().flatten());
-        let waiting = std::mem::take(&mut directory.waiting);
-        let patterns = directory.patterns.clone();
-        let path = directory.path.join(name);
-        for waiting in waiting {
-            self.try_again(waiting);
-        }
-        for (pattern, depth) in patterns {
-            self.match_entry(pattern, depth, &path, Start::FromByte(1));
-        }
-        self.drop_idle(id);
-    }
-
-    /// Listens for the name where it is to be heard now, and looks at it.
-    fn replace_name(&mut self, id: NameId) {
-        self.place(id);
-        self.doubtful.insert(id);
-    }
-
-    /// A directory was moved or removed, or soon will be.
-    pub(super) fn doubt_directory(&mut self, id: DirectoryId) {
-        let now = Instant::now();
-        self.rechecks.extend(RECHECK_AFTER.map(|after| (now + after, id)));
-        self.renew_directory(id);
-    }
-
-    /// Watches the directory anew, whatever it seems to be: one that was removed and made again may have
-    /// its old inode number, and the watch of the old one ended with it.
-    pub(super) fn renew_directory(&mut self, id: DirectoryId) {
-        self.check_directory(id);
-        let Some(directory) = self.directories.get(id) else { return };
-        let path = directory.path.clone();
-        self.doubtful.extend(directory.names.values().flatten());
-        let watched = open_directory(&path).ok().zip(self.observer.as_mut());
-        if let Some((open, observer)) = watched
-            && let Err(error) = observer.follow_directory(id, &path, open.as_fd())
-        {
-            self.notice(error);
-        }
-        self.expand_again(id);
-        for waiting in
-            self.directories.get_mut(id).map(|found| std::mem::take(&mut found.waiting)).unwrap_or_default()
-        {
-            self.try_again(waiting);
-        }
-    }
-
-    /// Somebody waited for a directory that may be there now.
-    fn try_again(&mut self, waiting: Waiting) {
-        match waiting {
-            Waiting::Name(name) => self.replace_name(name),
-            Waiting::Pattern(pattern) => self.expand_base(pattern, Start::FromByte(1)),
-        }
-    }
-
-    /// Follows the directory's path to whatever bears it now.
-    pub(super) fn check_directory(&mut self, id: DirectoryId) {
-        let Some(directory) = self.directories.get(id) else { return };
-        if fs::metadata(&directory.path).is_ok_and(|metadata| Identity::of(&metadata) == directory.identity) {
-            return;
-        }
-        let Some(gone) = self.directories.remove(id) else { return };
-        if let Some(observer) = self.observer.as_mut() {
-            observer.leave_directory(id);
-        }
-        for name in gone.names.into_values().flatten() {
-            self.replace_name(name);
-        }
-        for (pattern, _) in gone.patterns {
-            self.expand_base(pattern, Start::FromByte(1));
-        }
-        for waiting in gone.waiting {
-            self.try_again(waiting);
-        }
-    }
-
-    /// Matches everything in the directory again, where a pattern reaches it.
-    pub(super) fn expand_again(&mut self, id: DirectoryId) {
-        let Some(directory) = self.directories.get(id) else { return };
-        let (path, patterns) = (directory.path.clone(), directory.patterns.clone());
-        for (pattern, depth) in patterns {
-            self.match_entries(pattern, depth, &path, Start::FromByte(1));
-        }
-    }
-
-    fn expand_base(&mut self, id: PatternId, start: Start) {
-        let base = self.patterns[id.0].base().to_owned();
-        let base = if base.as_os_str().is_empty() { PathBuf::from(".") } else { base };
-        self.expand(id, 0, &base, start);
-    }
-
-    fn expand(&mut self, id: PatternId, depth: usize, path: &Path, start: Start) {
-        if self.observer.is_some() {
-            let Some(directory) = self.parent_or_wait(&path.join("*"), Waiting::Pattern(id)) else { return };
-            if let Some(directory) = self.directories.get_mut(directory)
-                && !directory.patterns.contains(&(id, depth))
-            {
-                directory.patterns.push((id, depth));
-            }
-        }
-        self.match_entries(id, depth, path, start);
-    }
-
-    fn match_entries(&mut self, id: PatternId, depth: usize, path: &Path, start: Start) {
-        let mut entries: Vec<PathBuf> = fs::read_dir(path)
-            .into_iter()
-            .flatten()
-            .filter_map(Result::ok)
-            .map(|entry| path.join(entry.file_name()))
-            .collect();
-        entries.sort_unstable();
-        for entry in entries {
-            self.match_entry(id, depth, &entry, start);
-        }
-    }
-
-    fn match_entry(&mut self, id: PatternId, depth: usize, path: &Path, start: Start) {
-        let Some(name) = path.file_name() else { return };
-        let meaning = self.patterns[id.0].meaning(depth, name);
-        if !meaning.enter.is_empty() && fs::metadata(path).is_ok_and(|metadata| metadata.is_dir()) {
-            for depth in meaning.enter {
-                self.expand(id, depth, path, start);
-            }
-        }
-        // The user wrote `*.log`, not `./*.log`.
-        let path = path.strip_prefix(".").unwrap_or(path);
-        if !meaning.file || self.by_path.contains_key(path) || identity::look(path).is_err() {
-            return;
-        }
-        let name = self.insert_name(path, false);
-        if let Err(error) = self.look_at(name, start) {
-            self.notice(error);
-        }
     }
 
     /// Looks at every name that something was said about.
@@ -511,22 +258,4 @@ impl Follower {
             self.looked.add(id);
         }
     }
-}
-
-fn open_directory(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC).open(path)
-}
-
-/// What a symbolic link points to, whether it is there or not.
-fn target_of(link: &Path) -> Option<PathBuf> {
-    fs::canonicalize(link).ok().or_else(|| Some(parent_of(link).join(fs::read_link(link).ok()?)))
-}
-
-/// The directory a path lies in; `.` for a bare name.
-fn parent_of(path: &Path) -> &Path {
-    or_here(path.parent().unwrap_or(path))
-}
-
-fn or_here(path: &Path) -> &Path {
-    if path.as_os_str().is_empty() { Path::new(".") } else { path }
 }
