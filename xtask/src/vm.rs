@@ -60,7 +60,8 @@ pub struct MachineOptions {
     #[arg(long, default_value_t = MachineOptions::default().memory, value_name = "MIB")]
     pub memory: u32,
 
-    /// QEMU's accelerator: tcg works everywhere, kvm is faster where it is allowed.
+    /// QEMU's accelerator: tcg works everywhere, tcg-parallel runs the guest's processors at once, kvm is
+    /// faster where it is allowed.
     #[arg(long, default_value_t = MachineOptions::default().accel, value_name = "NAME")]
     pub accel: String,
 
