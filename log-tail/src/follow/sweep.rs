@@ -45,6 +45,10 @@ impl Follower {
             self.check_directory(directory);
             self.expand_again(directory);
         }
+        if self.suspects.verdict_at.is_some() {
+            // Sweeps closer together than the grace must not put the verdict off for ever.
+            return self.look_at_doubtful();
+        }
         self.suspects.files = self
             .files
             .iter()
