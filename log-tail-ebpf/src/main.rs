@@ -135,6 +135,14 @@ fn d_instantiate_new(ctx: FExitContext) -> i32 {
     0
 }
 
+/// A new name on filesystems that live in the dentry cache (tmpfs), on kernels where they no longer go
+/// through `d_instantiate`.
+#[fexit(function = "d_make_persistent")]
+fn d_make_persistent(ctx: FExitContext) -> i32 {
+    entry_changed(&ctx, Dentry(ctx.arg(0)));
+    0
+}
+
 /// A name was removed: unlink, rmdir. The dentry has lost its inode by now, its directory is still there.
 #[fexit(function = "d_delete")]
 fn d_delete(ctx: FExitContext) -> i32 {

@@ -42,6 +42,8 @@ pub struct Hook {
     pub sees: &'static str,
     /// Which programs there are for it.
     pub variants: Variants,
+    /// Kernels that lack the function have another hook for the same.
+    pub newer: bool,
     /// Without it the kernel program is of no use.
     pub needed: bool,
 }
@@ -65,11 +67,19 @@ impl Hook {
 }
 
 const fn hook(function: &'static str, arguments: usize, sees: &'static str) -> Hook {
-    Hook { function, arguments, when: When::After, sees, variants: Variants::One, needed: false }
+    Hook {
+        function,
+        arguments,
+        when: When::After,
+        sees,
+        variants: Variants::One,
+        newer: false,
+        needed: false,
+    }
 }
 
 /// Every hook.
-pub const HOOKS: [Hook; 14] = [
+pub const HOOKS: [Hook; 15] = [
     Hook { variants: Variants::Ring, needed: true, ..hook("vfs_write", 4, "write, pwrite") },
     Hook { variants: Variants::Ring, ..hook("vfs_writev", 5, "writev, pwritev") },
     Hook { variants: Variants::Ring, ..hook("iter_file_splice_write", 5, "sendfile, splice") },
@@ -84,6 +94,7 @@ pub const HOOKS: [Hook; 14] = [
     hook("d_exchange", 2, "rename with RENAME_EXCHANGE"),
     hook("d_instantiate", 2, "new names: create, link, symlink, mkdir"),
     hook("d_instantiate_new", 2, "new files on ext4 and btrfs"),
+    Hook { newer: true, ..hook("d_make_persistent", 2, "new names on tmpfs") },
     hook("d_delete", 1, "removed names"),
     Hook { when: When::Before, ..hook("security_inode_unlink", 2, "names about to be removed") },
     Hook { when: When::Before, ..hook("security_inode_rmdir", 2, "directories about to be removed") },

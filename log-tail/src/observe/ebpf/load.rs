@@ -104,6 +104,9 @@ pub fn load(options: LoadOptions) -> Result<Loaded, LoadError> {
 
     let mut hooks = Vec::with_capacity(HOOKS.len());
     for hook in HOOKS {
+        if hook.newer && !btf.has_function(hook.function) {
+            continue;
+        }
         if let Some(reason) = unknown_form(&btf, hook, needs) {
             if hook.needed {
                 return Err(LoadError::Unknown { function: hook.function, reason });
