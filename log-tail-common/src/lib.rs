@@ -32,8 +32,12 @@ pub struct Doorbell {
     pub truncations: u64,
     /// The smallest size in bytes, plus 1, it was truncated to since the reader last looked; 0 if it was not.
     pub truncated_to_plus_one: u64,
+    /// Bytes that truncations cut off since the reader last looked, all of them together.
+    pub cut_off_bytes: u64,
+    /// The kernel program's own: the size, in bytes, before the truncation that is being done.
+    pub size_before: u64,
     /// Fills the cache line.
-    pub reserved: [u64; 5],
+    pub reserved: [u64; 3],
 }
 
 /// The doorbell that stands for every file: rung when the ring had no room for a hint.
@@ -50,10 +54,16 @@ pub const HINT_TRUNCATE: u32 = 2;
 pub const HINT_MOVE: u32 = 3;
 /// A name of the inode is about to be removed.
 pub const HINT_UNLINK: u32 = 4;
-/// A name in a followed directory came, went, or bears another inode now.
-pub const HINT_ENTRY: u32 = 5;
 /// The ring was full: look at everything.
-pub const HINT_OVERFLOW: u32 = 6;
+pub const HINT_OVERFLOW: u32 = 5;
+/// An inode bears a new name in a followed directory: created, linked.
+pub const HINT_ENTRY_CAME: u32 = 6;
+/// A rename is about to take a name in a followed directory from its inode.
+pub const HINT_ENTRY_MOVED_FROM: u32 = 7;
+/// A rename gave an inode a name in a followed directory.
+pub const HINT_ENTRY_MOVED_TO: u32 = 8;
+/// A name in a followed directory was removed.
+pub const HINT_ENTRY_WENT: u32 = 9;
 
 /// A record of the ring buffer: look at this inode.
 #[repr(C)]
@@ -67,12 +77,14 @@ pub struct Hint {
     pub time_ns: u64,
 }
 
-/// A record of the ring buffer with `kind` [`HINT_ENTRY`]: look at this name in this directory.
+/// A record of the ring buffer with one of the kinds `HINT_ENTRY_*`: look at this name in this directory.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct EntryHint {
     /// `slot` is the directory's.
     pub hint: Hint,
+    /// `inode.i_ino` of the inode that is renamed; 0 for a name that was removed.
+    pub ino: u64,
     /// Bytes of `name` in use, without the NUL; 0 where the name could not be read.
     pub name_length: u64,
     /// The entry's name, NUL-terminated.
@@ -98,7 +110,7 @@ pub struct Counters {
 const _: () = assert!(size_of::<InodeKey>() == 16);
 const _: () = assert!(size_of::<Doorbell>() == 64);
 const _: () = assert!(size_of::<Hint>() == 16);
-const _: () = assert!(size_of::<EntryHint>() == 280);
+const _: () = assert!(size_of::<EntryHint>() == 288);
 const _: () = assert!(size_of::<Counters>() == 32);
 
 #[cfg(feature = "user")]

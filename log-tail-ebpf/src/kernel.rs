@@ -28,11 +28,17 @@ offsets! {
     DENTRY_INODE = "dentry.d_inode";
     DENTRY_PARENT = "dentry.d_parent";
     DENTRY_NAME = "dentry.d_name.name";
+    INODE_SIZE = "inode.i_size";
+    IATTR_VALID = "iattr.ia_valid";
+    IATTR_SIZE = "iattr.ia_size";
 }
 
 /// The file type bits of `inode.i_mode`: include/uapi/linux/stat.h.
 const S_IFMT: u16 = 0o170_000;
 const S_IFREG: u16 = 0o100_000;
+
+/// `iattr.ia_valid`: the size is to be changed. include/linux/fs.h.
+const ATTR_SIZE: u32 = 1 << 3;
 
 /// Reads the member `offset` bytes into the structure at `base`.
 ///
@@ -57,6 +63,10 @@ pub struct Inode(*const u8);
 #[derive(Clone, Copy)]
 pub struct Dentry(pub *const u8);
 
+/// A `struct iattr *`: what is to be changed of an inode.
+#[derive(Clone, Copy)]
+pub struct Changes(pub *const u8);
+
 impl File {
     #[inline(always)]
     pub fn inode(self) -> Inode {
@@ -73,9 +83,21 @@ impl Inode {
     }
 
     #[inline(always)]
-    pub fn key(self) -> InodeKey {
+    pub fn number(self) -> u64 {
         // SAFETY: `self.0` came from a typed member; `i_ino` is an unsigned long.
-        let ino = unsafe { member(self.0, &INODE_NUMBER) };
+        unsafe { member(self.0, &INODE_NUMBER) }
+    }
+
+    /// In bytes. Certain only where the inode's lock is held.
+    #[inline(always)]
+    pub fn size(self) -> u64 {
+        // SAFETY: as above; `i_size` is a `loff_t`, and never negative.
+        unsafe { member(self.0, &INODE_SIZE) }
+    }
+
+    #[inline(always)]
+    pub fn key(self) -> InodeKey {
+        let ino = self.number();
         // SAFETY: as above; `i_sb` is a pointer to a `struct super_block`.
         let sb: *const u8 = unsafe { member(self.0, &INODE_SUPER) };
         // SAFETY: `sb` came from a typed member; `dev_t` is a u32.
@@ -104,5 +126,16 @@ impl Dentry {
     pub fn name(self) -> *const u8 {
         // SAFETY: as above.
         unsafe { member(self.0, &DENTRY_NAME) }
+    }
+}
+
+impl Changes {
+    /// The size the inode is to have, where that is to be changed.
+    #[inline(always)]
+    pub fn size(self) -> Option<u64> {
+        // SAFETY: the verifier types `self.0` as `struct iattr *`; `ia_valid` is an unsigned int.
+        let valid: u32 = unsafe { member(self.0, &IATTR_VALID) };
+        // SAFETY: as above; `ia_size` is a `loff_t`, and was checked not to be negative.
+        (valid & ATTR_SIZE != 0).then(|| unsafe { member(self.0, &IATTR_SIZE) })
     }
 }

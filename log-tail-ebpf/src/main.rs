@@ -1,7 +1,7 @@
 //! log-tail's kernel program: one short function a hook.
 //!
 //! Each runs *after* the kernel function it is named after (fexit), so that the bytes are there when the
-//! reader looks; the two `security_` hooks run before, as early warnings. All hooks are on functions with
+//! reader looks. Those named `before_` run before it (fentry): to note what will be gone, or as early warnings. All hooks are on functions with
 //! a BTF description, never kprobes. Which functions exist, and in which form, differs between kernels:
 //! user space loads each program on its own and says which did not attach.
 //!
@@ -24,10 +24,12 @@ use aya_ebpf::{
     macros::{fentry, fexit},
     programs::{FEntryContext, FExitContext},
 };
-use log_tail_common::{HINT_MOVE, HINT_UNLINK};
+use log_tail_common::{
+    HINT_ENTRY_CAME, HINT_ENTRY_MOVED_FROM, HINT_ENTRY_MOVED_TO, HINT_ENTRY_WENT, HINT_MOVE, HINT_UNLINK,
+};
 
 use crate::{
-    kernel::{Dentry, File},
+    kernel::{Changes, Dentry, File},
     maps::{Ring, bell_of, entry_changed},
 };
 
@@ -72,28 +74,45 @@ on_write!("vfs_copy_file_range", vfs_copy_file_range, vfs_copy_file_range_plain,
 on_write!("vfs_iter_write", vfs_iter_write, vfs_iter_write_plain, file: 0, arguments: 4);
 on_write!("vfs_iocb_iter_write", vfs_iocb_iter_write, vfs_iocb_iter_write_plain, file: 0, arguments: 3);
 
-/// truncate, ftruncate, `O_TRUNC`: the file of `dentry` has `length` bytes now, or an error is returned.
+/// A program of its own for each place of the dentry: whichever argument a branch would not use, the
+/// compiler may load before it, and the verifier refuses that.
+macro_rules! on_truncate {
+    ($before:ident, $after:ident, dentry: $dentry:literal, arguments: $arguments:literal) => {
+        /// Before an inode's attributes are changed, its lock held: truncate, ftruncate, `O_TRUNC`.
+        #[fentry(function = "notify_change")]
+        fn $before(ctx: FEntryContext) -> i32 {
+            if Changes(ctx.arg($dentry + 1)).size().is_some() {
+                let inode = Dentry(ctx.arg($dentry)).inode();
+                if let Some(bell) = bell_of(inode) {
+                    bell.will_truncate(inode.size());
+                }
+            }
+            0
+        }
+
+        /// After an inode's attributes were changed, its lock still held.
+        #[fexit(function = "notify_change")]
+        fn $after(ctx: FExitContext) -> i32 {
+            if ctx.arg::<i32>($arguments) == 0
+                && let Some(size) = Changes(ctx.arg($dentry + 1)).size()
+                && let Some(bell) = bell_of(Dentry(ctx.arg($dentry)).inode())
+            {
+                bell.truncated(&ctx, size);
+            }
+            0
+        }
+    };
+}
+
+// fs/attr.c: `notify_change(mnt_userns or idmap, dentry, attr, delegated_inode)` from 5.12.
+on_truncate!(before_notify_change, notify_change, dentry: 1, arguments: 4);
+// `notify_change(dentry, attr, delegated_inode)` up to 5.11.
+on_truncate!(before_notify_change_dentry_first, notify_change_dentry_first, dentry: 0, arguments: 3);
+
+/// The inode of `dentry` is about to lose the name of `dentry` to a rename.
 #[inline(always)]
-fn truncated(ctx: &FExitContext, dentry: Dentry, length: u64, returned: i32) -> i32 {
-    if returned == 0
-        && let Some(bell) = bell_of(dentry.inode())
-    {
-        bell.truncated(ctx, length);
-    }
-    0
-}
-
-/// After `do_truncate(mnt_userns or idmap, dentry, length, time_attrs, filp)`, from 5.12 (fs/open.c).
-#[fexit(function = "do_truncate")]
-fn do_truncate(ctx: FExitContext) -> i32 {
-    truncated(&ctx, Dentry(ctx.arg(1)), ctx.arg(2), ctx.arg(5))
-}
-
-/// After `do_truncate(dentry, length, time_attrs, filp)`, up to 5.11. A program of its own: whichever
-/// argument a branch would not use, the compiler may load before it, and the verifier refuses that.
-#[fexit(function = "do_truncate")]
-fn do_truncate_dentry_first(ctx: FExitContext) -> i32 {
-    truncated(&ctx, Dentry(ctx.arg(0)), ctx.arg(1), ctx.arg(4))
+fn will_move(ctx: &impl EbpfContext, dentry: Dentry) {
+    entry_changed(ctx, dentry, HINT_ENTRY_MOVED_FROM);
 }
 
 /// The inode of `dentry` bears the name of `dentry` now, in the directory of `dentry`.
@@ -102,13 +121,28 @@ fn moved(ctx: &impl EbpfContext, dentry: Dentry) {
     if let Some(bell) = bell_of(dentry.inode()) {
         bell.tell(ctx, HINT_MOVE);
     }
-    entry_changed(ctx, dentry);
+    entry_changed(ctx, dentry, HINT_ENTRY_MOVED_TO);
 }
 
-/// rename: the filesystem has done it, the dentry cache has followed.
+/// rename: the filesystem has done it, the dentry cache is about to follow.
+#[fentry(function = "d_move")]
+fn before_d_move(ctx: FEntryContext) -> i32 {
+    will_move(&ctx, Dentry(ctx.arg(0)));
+    0
+}
+
+/// rename: the dentry cache has followed.
 #[fexit(function = "d_move")]
 fn d_move(ctx: FExitContext) -> i32 {
     moved(&ctx, Dentry(ctx.arg(0)));
+    0
+}
+
+/// rename with `RENAME_EXCHANGE`, before the dentry cache follows.
+#[fentry(function = "d_exchange")]
+fn before_d_exchange(ctx: FEntryContext) -> i32 {
+    will_move(&ctx, Dentry(ctx.arg(0)));
+    will_move(&ctx, Dentry(ctx.arg(1)));
     0
 }
 
@@ -124,14 +158,14 @@ fn d_exchange(ctx: FExitContext) -> i32 {
 /// but each filesystem binds the new name to its inode here, or in `d_instantiate_new`.
 #[fexit(function = "d_instantiate")]
 fn d_instantiate(ctx: FExitContext) -> i32 {
-    entry_changed(&ctx, Dentry(ctx.arg(0)));
+    entry_changed(&ctx, Dentry(ctx.arg(0)), HINT_ENTRY_CAME);
     0
 }
 
 /// A new name of a new inode, on filesystems that lock it until it is ready (ext4, btrfs).
 #[fexit(function = "d_instantiate_new")]
 fn d_instantiate_new(ctx: FExitContext) -> i32 {
-    entry_changed(&ctx, Dentry(ctx.arg(0)));
+    entry_changed(&ctx, Dentry(ctx.arg(0)), HINT_ENTRY_CAME);
     0
 }
 
@@ -139,14 +173,14 @@ fn d_instantiate_new(ctx: FExitContext) -> i32 {
 /// through `d_instantiate`.
 #[fexit(function = "d_make_persistent")]
 fn d_make_persistent(ctx: FExitContext) -> i32 {
-    entry_changed(&ctx, Dentry(ctx.arg(0)));
+    entry_changed(&ctx, Dentry(ctx.arg(0)), HINT_ENTRY_CAME);
     0
 }
 
 /// A name was removed: unlink, rmdir. The dentry has lost its inode by now, its directory is still there.
 #[fexit(function = "d_delete")]
 fn d_delete(ctx: FExitContext) -> i32 {
-    entry_changed(&ctx, Dentry(ctx.arg(0)));
+    entry_changed(&ctx, Dentry(ctx.arg(0)), HINT_ENTRY_WENT);
     0
 }
 
@@ -161,13 +195,13 @@ fn will_remove(ctx: &impl EbpfContext, dentry: Dentry) -> i32 {
 
 /// Before unlink: `security_inode_unlink(dir, dentry)`.
 #[fentry(function = "security_inode_unlink")]
-fn security_inode_unlink(ctx: FEntryContext) -> i32 {
+fn before_security_inode_unlink(ctx: FEntryContext) -> i32 {
     will_remove(&ctx, Dentry(ctx.arg(1)))
 }
 
 /// Before rmdir: `security_inode_rmdir(dir, dentry)`.
 #[fentry(function = "security_inode_rmdir")]
-fn security_inode_rmdir(ctx: FEntryContext) -> i32 {
+fn before_security_inode_rmdir(ctx: FEntryContext) -> i32 {
     will_remove(&ctx, Dentry(ctx.arg(1)))
 }
 

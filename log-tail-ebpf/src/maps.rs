@@ -25,8 +25,7 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::{debug, warn};
 use log_tail_common::{
-    Counters, Doorbell, EntryHint, HINT_APPEND, HINT_ENTRY, HINT_OVERFLOW, HINT_TRUNCATE, Hint, InodeKey,
-    OVERFLOW_SLOT,
+    Counters, Doorbell, EntryHint, HINT_APPEND, HINT_OVERFLOW, HINT_TRUNCATE, Hint, InodeKey, OVERFLOW_SLOT,
 };
 
 use crate::kernel::{Dentry, Inode};
@@ -113,20 +112,38 @@ impl Bell {
         }
     }
 
-    /// The inode was truncated to `length` bytes: noted, because a file may have grown past its old size
-    /// by the time the reader looks, and then nothing else tells.
+    /// The inode is about to be truncated or extended from `size` bytes. Its lock is held until
+    /// [`Bell::truncated`], so nobody else comes in between.
+    #[inline(always)]
+    pub fn will_truncate(self, size: u64) {
+        // SAFETY: `state` is a map element.
+        unsafe { (&raw mut (*self.state).size_before).write_volatile(size) };
+    }
+
+    /// The inode has `length` bytes now. That is noted because a file may have grown past its old size by
+    /// the time the reader looks, and then nothing else tells; how much was cut off nobody can tell later.
     #[inline(always)]
     pub fn truncated(self, ctx: &impl EbpfContext, length: u64) {
         // SAFETY: `state` is a map element.
-        let truncations = unsafe { &raw mut (*self.state).truncations };
-        add_one(truncations);
-        // SAFETY: as above.
-        let shortest = unsafe { &raw mut (*self.state).truncated_to_plus_one };
-        // SAFETY: as above. Two truncations at the same moment may race; each still brings its own hint.
-        let before = unsafe { shortest.read_volatile() };
-        if before == 0 || length < before - 1 {
+        let before = unsafe { (&raw const (*self.state).size_before).read_volatile() };
+        if length < before {
             // SAFETY: as above.
-            unsafe { shortest.write_volatile(length + 1) };
+            let (truncations, cut_off, shortest) = unsafe {
+                (
+                    &raw mut (*self.state).truncations,
+                    &raw mut (*self.state).cut_off_bytes,
+                    &raw mut (*self.state).truncated_to_plus_one,
+                )
+            };
+            add(truncations, 1);
+            add(cut_off, before - length);
+            // SAFETY: as above; the inode's lock keeps other truncations out. The reader may clear it at
+            // any moment: then this one's hint makes it look again.
+            let so_far = unsafe { shortest.read_volatile() };
+            if so_far == 0 || length < so_far - 1 {
+                // SAFETY: as above.
+                unsafe { shortest.write_volatile(length + 1) };
+            }
         }
         self.submit(ctx, HINT_TRUNCATE);
     }
@@ -151,9 +168,9 @@ impl Bell {
     }
 }
 
-/// The name of `dentry` came, went, or bears another inode now: a hint, where its directory is followed.
+/// Something became of the name of `dentry`: a hint of this kind, where its directory is followed.
 #[inline(always)]
-pub fn entry_changed(ctx: &impl EbpfContext, dentry: Dentry) {
+pub fn entry_changed(ctx: &impl EbpfContext, dentry: Dentry, kind: u32) {
     let Some(directory) = bell_of(dentry.parent().inode()) else { return };
     let Some(mut entry) = HINTS.reserve::<EntryHint>(0) else {
         return overflowed(ctx, directory.slot);
@@ -162,7 +179,8 @@ pub fn entry_changed(ctx: &impl EbpfContext, dentry: Dentry) {
     // SAFETY: `record` points to reserved memory as large as the type; every member is written but
     // the unused end of the name.
     unsafe {
-        (*record).hint = hint(HINT_ENTRY, directory.slot);
+        (*record).hint = hint(kind, directory.slot);
+        (*record).ino = dentry.inode().number();
         (*record).name_length = 0;
         if READ_NAMES.load() == 1 {
             let name = &mut *(&raw mut (*record).name);
@@ -215,14 +233,14 @@ fn count(outcome: Outcome) {
         };
         (&raw mut (*counters).seen, which)
     };
-    add_one(seen);
-    add_one(which);
+    add(seen, 1);
+    add(which, 1);
 }
 
-/// Atomic although the counter belongs to one processor: a program may be preempted by another.
+/// Atomic also where the counter belongs to one processor: a program may be preempted by another.
 #[inline(always)]
-fn add_one(counter: *mut u64) {
+fn add(counter: *mut u64, value: u64) {
     // SAFETY: an aligned member of a map element. Relaxed, and the old value unused: this is the
     // `lock add` that every kernel's verifier knows, not the fetching one of 5.12.
-    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, 1) };
+    unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, value) };
 }

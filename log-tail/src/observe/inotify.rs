@@ -20,7 +20,9 @@ use nix::{
 };
 use rustc_hash::FxHashMap;
 
-use super::{Answer, Backend, DirectoryId, FileId, Hint, ObserveError, Observer, Reach};
+use super::{
+    Answer, Backend, Change, Cookie, DirectoryId, FileId, Hint, Interest, ObserveError, Observer, Reach,
+};
 
 /// Reads of the descriptor before the loop gets its turn.
 const READS_A_DRAIN: usize = 64;
@@ -86,7 +88,7 @@ impl InotifyObserver {
     }
 
     fn translate(&self, event: InotifyEvent, hints: &mut Vec<Hint>) {
-        let InotifyEvent { wd, mask, cookie: _, name } = event;
+        let InotifyEvent { wd, mask, cookie, name } = event;
         if mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
             return hints.push(Hint::LookAtEverything);
         }
@@ -96,14 +98,19 @@ impl InotifyObserver {
             match *target {
                 Target::File(file) => hints.push(Hint::Appended { file, time_ns: None }),
                 Target::Directory(directory) => {
-                    hints.extend(directory_hint(directory, mask, name.as_ref()));
+                    hints.extend(directory_hint(directory, mask, cookie, name.as_ref()));
                 }
             }
         }
     }
 }
 
-fn directory_hint(directory: DirectoryId, mask: AddWatchFlags, name: Option<&OsString>) -> Option<Hint> {
+fn directory_hint(
+    directory: DirectoryId,
+    mask: AddWatchFlags,
+    cookie: u32,
+    name: Option<&OsString>,
+) -> Option<Hint> {
     let gone = AddWatchFlags::IN_DELETE_SELF
         | AddWatchFlags::IN_MOVE_SELF
         | AddWatchFlags::IN_UNMOUNT
@@ -113,11 +120,21 @@ fn directory_hint(directory: DirectoryId, mask: AddWatchFlags, name: Option<&OsS
     }
     // No name: it is about the directory itself, whose own attributes do not matter here.
     let name = name?.clone();
-    Some(if mask.contains(AddWatchFlags::IN_MODIFY) {
-        Hint::EntryWritten { directory, name }
+    let cookie = Cookie(cookie.into());
+    let change = if mask.contains(AddWatchFlags::IN_MODIFY) {
+        return Some(Hint::EntryWritten { directory, name });
+    } else if mask.contains(AddWatchFlags::IN_CREATE) {
+        Change::Came
+    } else if mask.contains(AddWatchFlags::IN_MOVED_FROM) {
+        Change::MovedFrom(cookie)
+    } else if mask.contains(AddWatchFlags::IN_MOVED_TO) {
+        Change::MovedTo(cookie)
+    } else if mask.contains(AddWatchFlags::IN_DELETE) {
+        Change::Went
     } else {
-        Hint::Entry { directory, name }
-    })
+        Change::Unknown
+    };
+    Some(Hint::Entry { directory, name, change })
 }
 
 impl Observer for InotifyObserver {
@@ -152,9 +169,14 @@ impl Observer for InotifyObserver {
         id: DirectoryId,
         path: &Path,
         directory: BorrowedFd<'_>,
+        interest: Interest,
     ) -> Result<(), ObserveError> {
-        let mask = AddWatchFlags::IN_MODIFY
-            | AddWatchFlags::IN_ATTRIB
+        let of_files = match interest {
+            Interest::Writes => AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_ATTRIB,
+            // A busy directory on the way to a followed one must not wake anybody.
+            Interest::Entries => AddWatchFlags::empty(),
+        };
+        let mask = of_files
             | AddWatchFlags::IN_CREATE
             | AddWatchFlags::IN_DELETE
             | AddWatchFlags::IN_MOVED_FROM
@@ -193,19 +215,29 @@ impl Observer for InotifyObserver {
 }
 
 fn explain(errno: Errno, path: &Path) -> ObserveError {
-    let limit = match errno {
-        Errno::ENOSPC => "fs.inotify.max_user_watches",
-        Errno::EMFILE => "fs.inotify.max_user_instances",
+    let (limit, of_namespace, what) = match errno {
+        Errno::ENOSPC => (
+            "fs.inotify.max_user_watches",
+            "user.max_inotify_watches",
+            format!("no inotify watch left for '{}'", path.display()),
+        ),
+        Errno::EMFILE => (
+            "fs.inotify.max_user_instances",
+            "user.max_inotify_instances",
+            "no inotify instance left for this user".to_owned(),
+        ),
         _ => return ObserveError::System { path: path.to_owned(), source: errno.into() },
     };
-    let value = fs::read_to_string(format!("/proc/sys/{}", limit.replace('.', "/")))
-        .map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned());
-    ObserveError::Limit {
-        what: format!("no inotify watch left for '{}'", path.display()),
-        limit,
-        value,
-        source: errno.into(),
-    }
+    // The same limit once more for each user namespace: the smaller one is the one that is spent.
+    let value = |limit: &str| -> Option<u64> {
+        fs::read_to_string(format!("/proc/sys/{}", limit.replace('.', "/"))).ok()?.trim().parse().ok()
+    };
+    let (limit, value) = match (value(limit), value(of_namespace)) {
+        (Some(of_user), Some(here)) if here < of_user => (of_namespace, Some(here)),
+        (of_user, _) => (limit, of_user),
+    };
+    let value = value.map_or_else(|| "unknown".to_owned(), |value| value.to_string());
+    ObserveError::Limit { what, limit, value, source: errno.into() }
 }
 
 #[cfg(test)]
@@ -225,12 +257,21 @@ mod tests {
         let mut file = File::create(dir.path().join("a")).unwrap();
         let mut observer = InotifyObserver::new().unwrap();
         let directory = DirectoryId(7);
-        observer.follow_directory(directory, dir.path(), File::open(dir.path()).unwrap().as_fd()).unwrap();
+        observer
+            .follow_directory(
+                directory,
+                dir.path(),
+                File::open(dir.path()).unwrap().as_fd(),
+                Interest::Writes,
+            )
+            .unwrap();
         file.write_all(b"x").unwrap();
         assert_eq!(drained(&mut observer), [Hint::EntryWritten { directory, name: "a".into() }]);
         fs::rename(dir.path().join("a"), dir.path().join("b")).unwrap();
-        let names = ["a", "b"].map(|name| Hint::Entry { directory, name: name.into() });
-        assert_eq!(drained(&mut observer), names);
+        let [from, to] = drained(&mut observer).try_into().unwrap();
+        let Hint::Entry { change: Change::MovedFrom(cookie), .. } = from else { panic!("{from:?}") };
+        assert_eq!(from, Hint::Entry { directory, name: "a".into(), change: Change::MovedFrom(cookie) });
+        assert_eq!(to, Hint::Entry { directory, name: "b".into(), change: Change::MovedTo(cookie) });
     }
 
     #[test]
@@ -255,7 +296,9 @@ mod tests {
         fs::create_dir(&inner).unwrap();
         let mut observer = InotifyObserver::new().unwrap();
         let directory = DirectoryId(0);
-        observer.follow_directory(directory, &inner, File::open(&inner).unwrap().as_fd()).unwrap();
+        observer
+            .follow_directory(directory, &inner, File::open(&inner).unwrap().as_fd(), Interest::Entries)
+            .unwrap();
         fs::remove_dir(&inner).unwrap();
         assert!(drained(&mut observer).contains(&Hint::DirectoryGone { directory }));
     }

@@ -18,7 +18,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tokio::io::{Interest, unix::AsyncFd};
+use tokio::io::unix::AsyncFd;
 
 /// A followed file: an index that is used again once the file has been let go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -41,24 +41,79 @@ pub enum Hint {
     Moved { file: FileId },
     /// A name of the file is about to be removed.
     Unlinked { file: FileId },
-    /// A name in this directory came, went, or bears another file; an empty name stands for any.
-    Entry { directory: DirectoryId, name: OsString },
+    /// Something became of a name in this directory; an empty name stands for any.
+    Entry { directory: DirectoryId, name: OsString, change: Change },
     /// The directory was moved or removed, or is about to be.
     DirectoryGone { directory: DirectoryId },
     /// Hints were lost: look at every file and every name.
     LookAtEverything,
 }
 
-impl Hint {
+/// What became of a name in a followed directory. The changes of one directory come in their order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is a new name of some inode: created, or linked.
+    Came,
+    /// A rename takes it from its inode. Where that goes to a followed directory, a [`Change::MovedTo`]
+    /// with the same cookie follows.
+    MovedFrom(Cookie),
+    /// A rename gave it to an inode.
+    MovedTo(Cookie),
+    /// It was removed.
+    Went,
+    /// Nobody knows: it has to be looked at.
+    Unknown,
+}
+
+/// What the two ends of one rename have in common. Used again once both have been told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Cookie(pub u64);
+
+/// Hints as they are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HintKind {
+    /// There may be new bytes.
+    Append,
+    /// Truncated.
+    Truncate,
+    /// Bears another name.
+    Move,
+    /// A name is about to go.
+    Unlink,
+    /// Something became of a directory's entry.
+    Entry,
+    /// Hints were lost.
+    Overflow,
+}
+
+impl HintKind {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 6] =
+        [Self::Append, Self::Truncate, Self::Move, Self::Unlink, Self::Entry, Self::Overflow];
+
     /// The word for it in metrics.
-    pub fn kind(&self) -> &'static str {
+    pub fn word(self) -> &'static str {
         match self {
-            Self::Appended { .. } | Self::EntryWritten { .. } => "append",
-            Self::Truncated { .. } => "truncate",
-            Self::Moved { .. } => "move",
-            Self::Unlinked { .. } => "unlink",
-            Self::Entry { .. } | Self::DirectoryGone { .. } => "entry",
-            Self::LookAtEverything => "overflow",
+            Self::Append => "append",
+            Self::Truncate => "truncate",
+            Self::Move => "move",
+            Self::Unlink => "unlink",
+            Self::Entry => "entry",
+            Self::Overflow => "overflow",
+        }
+    }
+}
+
+impl Hint {
+    /// What it is counted as.
+    pub fn kind(&self) -> HintKind {
+        match self {
+            Self::Appended { .. } | Self::EntryWritten { .. } => HintKind::Append,
+            Self::Truncated { .. } => HintKind::Truncate,
+            Self::Moved { .. } => HintKind::Move,
+            Self::Unlinked { .. } => HintKind::Unlink,
+            Self::Entry { .. } | Self::DirectoryGone { .. } => HintKind::Entry,
+            Self::LookAtEverything => HintKind::Overflow,
         }
     }
 }
@@ -94,6 +149,9 @@ pub enum ObserveError {
     /// The system refused.
     #[error("cannot watch '{}': {source}", path.display())]
     System { path: PathBuf, source: io::Error },
+    /// There is nothing that could say anything: that was said once, at the start.
+    #[error("no event tells")]
+    Looking,
     /// More files than the kernel program was given room for.
     #[error(
         "the kernel program has room for {capacity} files and directories; restart log-tail to give it more"
@@ -108,6 +166,15 @@ pub enum Reach {
     ThroughDirectory,
     /// It has other names, or has left its directory: the inode itself has to be watched.
     Alone,
+}
+
+/// What is to be known of a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interest {
+    /// Which names come and go in it.
+    Entries,
+    /// Also which of its files are written to.
+    Writes,
 }
 
 /// One way of knowing that something changed.
@@ -128,7 +195,7 @@ pub trait Observer {
     /// Ends hints about a file.
     fn leave_file(&mut self, id: FileId);
 
-    /// Starts hints about the names in a directory.
+    /// Starts hints about the names in a directory, or more of them.
     ///
     /// # Errors
     /// As for [`Observer::follow_file`].
@@ -137,6 +204,7 @@ pub trait Observer {
         id: DirectoryId,
         path: &Path,
         directory: BorrowedFd<'_>,
+        interest: Interest,
     ) -> Result<(), ObserveError>;
 
     /// Ends hints about the names in a directory.
@@ -145,7 +213,7 @@ pub trait Observer {
     /// To be called before a file is read: what is written from now on brings a new hint.
     fn answer(&mut self, id: FileId) -> Answer;
 
-    /// Whether every truncation is told, with its size: then a size alone is never taken for one.
+    /// Whether every truncation is told, with its sizes: then nothing else is taken for one.
     fn tells_truncations(&self) -> bool {
         false
     }
@@ -178,6 +246,8 @@ pub struct Answer {
     pub rung: bool,
     /// The smallest size, in bytes, the file was truncated to; `None` where it was not, or nobody knows.
     pub truncated_to: Option<u64>,
+    /// Bytes that truncations cut off, all of them together.
+    pub cut_off_bytes: u64,
 }
 
 /// Lets tokio's `AsyncFd` wait on a descriptor that the observer goes on owning.
@@ -192,7 +262,7 @@ impl Readiness {
     pub fn of(observer: &dyn Observer) -> io::Result<AsyncFd<Self>> {
         let own = Self(observer.readiness().try_clone_to_owned()?);
         // SAFETY: the descriptor is owned by `own`, and nothing takes it out, replaces or closes it.
-        let registered = unsafe { AsyncFd::register_with_interest(own, Interest::READABLE) };
+        let registered = unsafe { AsyncFd::register_with_interest(own, tokio::io::Interest::READABLE) };
         registered.map_err(|refused| refused.into_parts().1)
     }
 }

@@ -5,13 +5,22 @@
 use std::{
     collections::BTreeSet,
     fs,
-    os::{fd::AsFd, unix::fs::MetadataExt},
+    os::{
+        fd::AsFd,
+        unix::{
+            ffi::OsStrExt,
+            fs::{MetadataExt, OpenOptionsExt},
+        },
+    },
     path::{Path, PathBuf},
 };
 
 use aya::{maps::MapType, sys::is_map_supported};
+use base64::{Engine, engine::general_purpose::STANDARD};
 use nix::sys::utsname::uname;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+
+use crate::follow::{NotFollowable, look};
 
 use super::{
     Backend,
@@ -57,7 +66,11 @@ pub struct LimitFact {
 #[derive(Debug, Serialize)]
 pub struct PathFact {
     /// As it was given.
+    #[serde(serialize_with = "lossy")]
     pub path: PathBuf,
+    /// Where the path is not UTF-8: its bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path_base64: Option<String>,
     /// `None` where it cannot be followed.
     pub backend: Option<Backend>,
     /// Why this one, or why not at all.
@@ -202,20 +215,32 @@ fn inotify_use() -> (u64, u64) {
     (instances, watches)
 }
 
+/// Json knows no other text than UTF-8.
+fn lossy<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&path.to_string_lossy())
+}
+
 fn path_fact(path: &Path, best: Option<Backend>, ebpf_refused: Option<&str>) -> PathFact {
-    let fact = |backend, why: String| PathFact { path: path.to_owned(), backend, why };
+    let path_base64 = path.to_str().is_none().then(|| STANDARD.encode(path.as_os_str().as_bytes()));
+    let fact = |backend, why: String| PathFact {
+        path: path.to_owned(),
+        path_base64: path_base64.clone(),
+        backend,
+        why,
+    };
     let nearest = path.ancestors().find_map(|ancestor| {
         let ancestor = if ancestor.as_os_str().is_empty() { Path::new(".") } else { ancestor };
-        fs::File::open(ancestor).ok()
+        // Its filesystem is asked for, not its content: a FIFO would wait for a writer.
+        fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_CLOEXEC).open(ancestor).ok()
     });
     let remote = match nearest.as_ref().map(|file| stat::unseen_filesystem(file.as_fd())) {
         Some(Ok(remote)) => remote,
         Some(Err(error)) => return fact(None, format!("cannot tell its filesystem: {error}")),
         None => None,
     };
-    match crate::follow::look(path) {
+    match look(path) {
         Err(error) if !error.may_change() => return fact(None, error.to_string()),
-        Err(error) if path.exists() => return fact(None, error.to_string()),
+        Err(error) if !matches!(error, NotFollowable::Missing(_)) => return fact(None, error.to_string()),
         _ => {}
     }
     let missing = if path.exists() { "" } else { "; it does not exist yet and is waited for" };
@@ -235,6 +260,7 @@ fn path_fact(path: &Path, best: Option<Backend>, ebpf_refused: Option<&str>) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::ffi::OsStr;
 
     #[test]
     fn capabilities_are_read_from_the_effective_set() {
@@ -255,6 +281,23 @@ mod tests {
         let _observer = InotifyObserver::new().unwrap();
         // Other tests make instances at the same time; there is at least ours.
         assert!(inotify_use().0 >= 1, "{before:?}");
+    }
+
+    #[test]
+    fn a_path_that_is_not_utf8_is_told_in_base64_beside() {
+        let path = Path::new(OsStr::from_bytes(b"/no/n\xff"));
+        let json = serde_json::to_value(path_fact(path, Some(Backend::Inotify), None)).unwrap();
+        assert_eq!(json["path"], "/no/n\u{fffd}");
+        assert_eq!(json["path_base64"], "L25vL27/");
+    }
+
+    #[test]
+    fn a_fifo_is_told_without_waiting_for_its_writer() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let fact = path_fact(&path, Some(Backend::Ebpf), None);
+        assert!(fact.backend.is_none() && fact.why.contains("a FIFO"), "{}", fact.why);
     }
 
     #[test]

@@ -2,11 +2,20 @@
 //!
 //! The only place where log-tail polls. It is said aloud when a file is followed this way.
 
-use std::{collections::BTreeSet, io, os::fd::BorrowedFd, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    path::Path,
+    time::Duration,
+};
 
-use nix::sys::statfs::{FsType, fstatfs};
+use nix::sys::{
+    eventfd::{EfdFlags, EventFd},
+    statfs::{FsType, fstatfs},
+};
 
-use super::FileId;
+use super::{Answer, Backend, DirectoryId, FileId, Hint, Interest, ObserveError, Observer, Reach};
 
 /// How long a change may go unseen.
 pub const INTERVAL: Duration = Duration::from_secs(1);
@@ -44,6 +53,58 @@ fn remote_name(magic: FsType) -> Option<&'static str> {
     )]
     let magic = magic.0 as u32;
     REMOTE.iter().find(|(number, _)| *number == magic).map(|(_, name)| *name)
+}
+
+/// The observer that says nothing: where there is no kernel program and no inotify either, everything is
+/// looked at.
+#[derive(Debug)]
+pub struct Looking {
+    /// Never readable.
+    silent: EventFd,
+}
+
+impl Looking {
+    /// # Errors
+    /// EMFILE.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { silent: EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)? })
+    }
+}
+
+impl Observer for Looking {
+    fn backend(&self) -> Backend {
+        Backend::Stat
+    }
+
+    fn readiness(&self) -> BorrowedFd<'_> {
+        self.silent.as_fd()
+    }
+
+    fn follow_file(&mut self, _: FileId, _: BorrowedFd<'_>, _: Reach) -> Result<(), ObserveError> {
+        Err(ObserveError::Looking)
+    }
+
+    fn leave_file(&mut self, _: FileId) {}
+
+    fn follow_directory(
+        &mut self,
+        _: DirectoryId,
+        _: &Path,
+        _: BorrowedFd<'_>,
+        _: Interest,
+    ) -> Result<(), ObserveError> {
+        Err(ObserveError::Looking)
+    }
+
+    fn leave_directory(&mut self, _: DirectoryId) {}
+
+    fn answer(&mut self, _: FileId) -> Answer {
+        Answer::default()
+    }
+
+    fn drain(&mut self, _: &mut Vec<Hint>) -> io::Result<bool> {
+        Ok(false)
+    }
 }
 
 /// The files to look at.

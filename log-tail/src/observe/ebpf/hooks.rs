@@ -25,14 +25,14 @@ pub enum Variants {
 pub struct Needs {
     /// The verifier knows `xchg`.
     pub exchange: bool,
-    /// Which argument of `do_truncate` is the dentry.
-    pub truncate_dentry: usize,
+    /// Which argument of `notify_change` is the dentry.
+    pub change_dentry: usize,
 }
 
 /// A kernel function and the program for it.
 #[derive(Clone, Copy, Debug)]
 pub struct Hook {
-    /// The kernel function: its name in BTF, and its program's name in the object.
+    /// The kernel function: its name in BTF, and the one its programs are named after.
     pub function: &'static str,
     /// How many arguments the program expects it to have: the returned value lies behind them.
     pub arguments: usize,
@@ -53,16 +53,17 @@ impl Hook {
     pub fn program(&self, needs: Needs) -> String {
         let suffix = match self.variants {
             Variants::Ring if !needs.exchange => "_plain",
-            Variants::Dentry if needs.truncate_dentry == 0 => "_dentry_first",
+            Variants::Dentry if needs.change_dentry == 0 => "_dentry_first",
             _ => "",
         };
-        format!("{}{suffix}", self.function)
+        let prefix = if self.when == When::Before { "before_" } else { "" };
+        format!("{prefix}{}{suffix}", self.function)
     }
 
     /// How many arguments the program for this kernel expects.
     pub fn expected_arguments(&self, needs: Needs) -> usize {
         // The mount's user namespace, later its idmap, came in front in 5.12.
-        self.arguments - usize::from(self.variants == Variants::Dentry && needs.truncate_dentry == 0)
+        self.arguments - usize::from(self.variants == Variants::Dentry && needs.change_dentry == 0)
     }
 }
 
@@ -78,8 +79,15 @@ const fn hook(function: &'static str, arguments: usize, sees: &'static str) -> H
     }
 }
 
+const fn before(hook: Hook) -> Hook {
+    Hook { when: When::Before, ..hook }
+}
+
+/// Changes an inode's attributes, of which the size is one. Its lock is held all the while.
+pub const NOTIFY_CHANGE: &str = "notify_change";
+
 /// Every hook.
-pub const HOOKS: [Hook; 15] = [
+pub const HOOKS: [Hook; 18] = [
     Hook { variants: Variants::Ring, needed: true, ..hook("vfs_write", 4, "write, pwrite") },
     Hook { variants: Variants::Ring, ..hook("vfs_writev", 5, "writev, pwritev") },
     Hook { variants: Variants::Ring, ..hook("iter_file_splice_write", 5, "sendfile, splice") },
@@ -89,13 +97,16 @@ pub const HOOKS: [Hook; 15] = [
         variants: Variants::Ring,
         ..hook("vfs_iocb_iter_write", 3, "asynchronous writes through an overlay")
     },
-    Hook { variants: Variants::Dentry, ..hook("do_truncate", 5, "truncate, ftruncate, O_TRUNC") },
+    before(Hook { variants: Variants::Dentry, ..hook(NOTIFY_CHANGE, 4, "sizes before truncation") }),
+    Hook { variants: Variants::Dentry, ..hook(NOTIFY_CHANGE, 4, "truncate, ftruncate, O_TRUNC") },
+    before(hook("d_move", 2, "names before rename")),
     hook("d_move", 2, "rename"),
+    before(hook("d_exchange", 2, "names before rename with RENAME_EXCHANGE")),
     hook("d_exchange", 2, "rename with RENAME_EXCHANGE"),
     hook("d_instantiate", 2, "new names: create, link, symlink, mkdir"),
     hook("d_instantiate_new", 2, "new files on ext4 and btrfs"),
     Hook { newer: true, ..hook("d_make_persistent", 2, "new names on tmpfs") },
     hook("d_delete", 1, "removed names"),
-    Hook { when: When::Before, ..hook("security_inode_unlink", 2, "names about to be removed") },
-    Hook { when: When::Before, ..hook("security_inode_rmdir", 2, "directories about to be removed") },
+    before(hook("security_inode_unlink", 2, "names about to be removed")),
+    before(hook("security_inode_rmdir", 2, "directories about to be removed")),
 ];

@@ -14,7 +14,7 @@ use nix::sys::resource::{Resource, setrlimit};
 
 use super::{
     btf::{Btf, BtfError},
-    hooks::{HOOKS, Hook, Needs, Variants, When},
+    hooks::{HOOKS, Hook, NOTIFY_CHANGE, Needs, Variants, When},
 };
 
 static OBJECT: &[u8] = include_bytes_aligned!("log-tail.bpf.o");
@@ -86,7 +86,7 @@ pub fn load(options: LoadOptions) -> Result<Loaded, LoadError> {
 
     let btf = Btf::from_kernel()?;
     let globals = globals(&btf)?;
-    let mut needs = Needs { exchange: true, truncate_dentry: btf.argument_index("do_truncate", "dentry")? };
+    let mut needs = Needs { exchange: true, change_dentry: btf.argument_index(NOTIFY_CHANGE, "dentry")? };
     let kernel_btf = aya::Btf::from_sys_fs().map_err(LoadError::KernelBtf)?;
     let capacity = options.room.saturating_add(1).next_power_of_two();
     let log_level: u8 = options.log_level as u8;
@@ -179,6 +179,9 @@ fn globals(btf: &Btf) -> Result<Vec<(&'static str, u64)>, BtfError> {
         ("DENTRY_INODE", offset("dentry", &["d_inode"])?),
         ("DENTRY_PARENT", offset("dentry", &["d_parent"])?),
         ("DENTRY_NAME", offset("dentry", &["d_name", "name"])?),
+        ("INODE_SIZE", offset("inode", &["i_size"])?),
+        ("IATTR_VALID", offset("iattr", &["ia_valid"])?),
+        ("IATTR_SIZE", offset("iattr", &["ia_size"])?),
         ("READ_NAMES", u64::from(!confidential())),
     ])
 }

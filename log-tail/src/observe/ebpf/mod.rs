@@ -22,12 +22,13 @@ use rustc_hash::FxHashMap;
 
 use self::{
     doorbell::Doorbells,
+    hooks::NOTIFY_CHANGE,
     load::{Attached, LoadError, LoadOptions, Loaded},
     ring::Record,
 };
 use crate::say::say;
 
-use super::{Answer, Backend, DirectoryId, FileId, Hint, ObserveError, Observer, Reach, key::Keys};
+use super::{Answer, Backend, DirectoryId, FileId, Hint, Interest, ObserveError, Observer, Reach, key::Keys};
 
 /// Records taken from the ring before the loop gets its turn: a busy ring never yields by itself.
 const RECORDS_A_DRAIN: usize = 4096;
@@ -170,8 +171,8 @@ impl EbpfObserver {
                 (Target::File(file), Record::Truncate { .. }) => Some(Hint::Truncated { file }),
                 (Target::File(file), Record::Move { .. }) => Some(Hint::Moved { file }),
                 (Target::File(file), Record::Unlink { .. }) => Some(Hint::Unlinked { file }),
-                (Target::Directory(directory), Record::Entry { name, .. }) => {
-                    Some(Hint::Entry { directory, name: name.clone() })
+                (Target::Directory(directory), Record::Entry { name, change, .. }) => {
+                    Some(Hint::Entry { directory, name: name.clone(), change: *change })
                 }
                 (Target::Directory(directory), Record::Move { .. } | Record::Unlink { .. }) => {
                     Some(Hint::DirectoryGone { directory })
@@ -212,6 +213,7 @@ impl Observer for EbpfObserver {
         id: DirectoryId,
         path: &Path,
         directory: BorrowedFd<'_>,
+        _: Interest,
     ) -> Result<(), ObserveError> {
         let key = self.follow(Target::Directory(id), directory, path)?;
         self.directories.insert(id, key);
@@ -229,9 +231,8 @@ impl Observer for EbpfObserver {
     }
 
     fn tells_truncations(&self) -> bool {
-        self.hooks
-            .iter()
-            .any(|attached| attached.hook.function == "do_truncate" && attached.missing.is_none())
+        let mut hooks = self.hooks.iter().filter(|attached| attached.hook.function == NOTIFY_CHANGE);
+        hooks.all(|attached| attached.missing.is_none())
     }
 
     fn truncated_since(&self, id: FileId) -> bool {

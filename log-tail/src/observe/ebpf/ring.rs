@@ -3,8 +3,11 @@
 use std::{ffi::OsString, os::unix::ffi::OsStringExt};
 
 use log_tail_common::{
-    EntryHint, HINT_APPEND, HINT_ENTRY, HINT_MOVE, HINT_OVERFLOW, HINT_TRUNCATE, HINT_UNLINK, Hint, NAME_MAX,
+    EntryHint, HINT_APPEND, HINT_ENTRY_CAME, HINT_ENTRY_MOVED_FROM, HINT_ENTRY_MOVED_TO, HINT_ENTRY_WENT,
+    HINT_MOVE, HINT_OVERFLOW, HINT_TRUNCATE, HINT_UNLINK, Hint, NAME_MAX,
 };
+
+use crate::observe::{Change, Cookie};
 
 /// A record of the ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,7 +21,7 @@ pub enum Record {
     /// A name is about to be removed.
     Unlink { slot: u32 },
     /// A name in the directory changed; empty where the kernel did not let it be read.
-    Entry { slot: u32, name: OsString },
+    Entry { slot: u32, name: OsString, change: Change },
     /// The ring was full.
     Overflow,
 }
@@ -51,12 +54,19 @@ fn record(kind: u32, bytes: &[u8]) -> Option<Record> {
         HINT_MOVE => Record::Move { slot },
         HINT_UNLINK => Record::Unlink { slot },
         HINT_OVERFLOW => Record::Overflow,
-        HINT_ENTRY => {
+        HINT_ENTRY_CAME | HINT_ENTRY_MOVED_FROM | HINT_ENTRY_MOVED_TO | HINT_ENTRY_WENT => {
+            let cookie = Cookie(u64_at(bytes, std::mem::offset_of!(EntryHint, ino))?);
+            let change = match kind {
+                HINT_ENTRY_CAME => Change::Came,
+                HINT_ENTRY_MOVED_FROM => Change::MovedFrom(cookie),
+                HINT_ENTRY_MOVED_TO => Change::MovedTo(cookie),
+                _ => Change::Went,
+            };
             let length =
                 usize::try_from(u64_at(bytes, std::mem::offset_of!(EntryHint, name_length))?).ok()?;
             let start = std::mem::offset_of!(EntryHint, name);
             let name = bytes.get(start..start + length.min(NAME_MAX))?;
-            Record::Entry { slot, name: OsString::from_vec(name.to_vec()) }
+            Record::Entry { slot, name: OsString::from_vec(name.to_vec()), change }
         }
         _ => return None,
     })
@@ -85,8 +95,16 @@ mod tests {
         assert_eq!(decode(&bytes(HINT_MOVE, 3, &[])), Ok(Record::Move { slot: 3 }));
         let mut name = [0; NAME_MAX + 1];
         name[..7].copy_from_slice(b"app.log");
-        let entry = bytes(HINT_ENTRY, 5, &[&7_u64.to_ne_bytes()[..], &name].concat());
-        assert_eq!(decode(&entry), Ok(Record::Entry { slot: 5, name: "app.log".into() }));
+        let rest = [&42_u64.to_ne_bytes()[..], &7_u64.to_ne_bytes(), &name].concat();
+        for (kind, change) in [
+            (HINT_ENTRY_CAME, Change::Came),
+            (HINT_ENTRY_MOVED_FROM, Change::MovedFrom(Cookie(42))),
+            (HINT_ENTRY_MOVED_TO, Change::MovedTo(Cookie(42))),
+            (HINT_ENTRY_WENT, Change::Went),
+        ] {
+            let entry = Record::Entry { slot: 5, name: "app.log".into(), change };
+            assert_eq!(decode(&bytes(kind, 5, &rest)), Ok(entry));
+        }
     }
 
     #[test]
@@ -103,7 +121,8 @@ mod tests {
 
         #[test]
         fn an_entry_with_any_length_is_survived(length: u64, rest in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let record = bytes(HINT_ENTRY, 1, &[&length.to_ne_bytes()[..], &rest].concat());
+            let rest = [&0_u64.to_ne_bytes()[..], &length.to_ne_bytes(), &rest].concat();
+            let record = bytes(HINT_ENTRY_CAME, 1, &rest);
             if let Ok(Record::Entry { name, .. }) = decode(&record) {
                 prop_assert!(name.len() <= NAME_MAX);
             }
