@@ -1,0 +1,4 @@
+//! The lines of a block: see `log-tail/src/fuzz.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| log_tail::fuzz::frame(bytes));

@@ -1,0 +1,4 @@
+//! Values of checkpoints and files of stores: see `log-tail/src/fuzz.rs`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| log_tail::fuzz::state(bytes));
