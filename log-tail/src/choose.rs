@@ -8,6 +8,7 @@ use crate::{
         Observer,
         ebpf::{EbpfObserver, load::LoadOptions},
         inotify::InotifyObserver,
+        stat::Looking,
     },
 };
 
@@ -54,11 +55,21 @@ pub fn choose(wanted: cli::Backend, options: LoadOptions) -> anyhow::Result<Chos
                 "'log-tail doctor' tells what this kernel allows; --backend auto falls back to inotify";
             Err(error).context(format!("the eBPF backend is not available here ({hint})"))
         }
-        Err(error) => Ok(Chosen {
-            observer: inotify()
-                .with_context(|| format!("eBPF is not available ({error}), and neither is inotify"))?,
-            instead_because: Some(error.to_string()),
-            unseen: Vec::new(),
-        }),
+        Err(error) => {
+            let (observer, instead_because) = match inotify() {
+                Ok(observer) => (observer, error.to_string()),
+                Err(inotify) => {
+                    let looking = Looking::new().with_context(|| {
+                        format!(
+                            "eBPF is not available ({error}), neither is inotify ({inotify:#}), nor looking"
+                        )
+                    })?;
+                    let because =
+                        format!("{error}; inotify: {inotify:#}; so every file is looked at every second");
+                    (Box::new(looking) as Box<dyn Observer>, because)
+                }
+            };
+            Ok(Chosen { observer, instead_because: Some(instead_because), unseen: Vec::new() })
+        }
     }
 }

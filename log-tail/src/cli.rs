@@ -7,6 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
@@ -15,7 +16,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use log::LevelFilter;
 
 use crate::count;
-use crate::follow::Start;
+use crate::follow::{Start, check_pattern};
 
 /// What `--max-line-bytes` may be. Below, a record is more name than line; above, one line is more memory
 /// than a log tailer should take.
@@ -31,6 +32,8 @@ pub enum Invocation {
     Follow(Settings),
     /// Say what this machine allows.
     Doctor(Doctor),
+    /// Say or forget how far files were read.
+    State(State),
 }
 
 /// How to follow.
@@ -54,6 +57,10 @@ pub struct Settings {
     pub max_line_bytes: NonZeroUsize,
     /// How long a file that has lost its name is read on.
     pub rotate_wait: Duration,
+    /// Where to remember how far each file was read, if anywhere.
+    pub state_dir: Option<PathBuf>,
+    /// How long files that no longer exist are remembered.
+    pub state_retention: Duration,
     /// How often every file is looked at without a hint. Never zero.
     pub sweep: Duration,
     /// What the kernel program tells about itself.
@@ -94,6 +101,15 @@ pub enum OutputFormat {
     Json,
 }
 
+/// Where to start in a file, for those who do not think in lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum From {
+    /// All that is there
+    Beginning,
+    /// Only what is written from now on
+    End,
+}
+
 /// How to learn that a file has changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Backend {
@@ -114,7 +130,8 @@ pub enum Backend {
     name = "log-tail",
     bin_name = "log-tail",
     version,
-    override_usage = "log-tail [OPTIONS] PATH|GLOB...\n       log-tail doctor [--json] [PATH]...",
+    override_usage = "log-tail [OPTIONS] PATH|GLOB...\n       log-tail doctor [--json] [PATH]...\n       \
+                      log-tail state --state-dir DIR list|show|forget",
     args_conflicts_with_subcommands = true,
     args_override_self = true,
     disable_help_subcommand = true,
@@ -128,7 +145,7 @@ struct Cli {
     /// Files to follow, or globs in quotes
     ///
     /// A glob in quotes, like '/var/log/app/*.log', goes on matching files that appear later. A file called
-    /// "doctor" is ./doctor.
+    /// "doctor" is ./doctor, and "state" is ./state.
     #[arg(value_name = "PATH|GLOB")]
     names: Vec<OsString>,
 
@@ -142,7 +159,7 @@ struct Cli {
         default_value = "10",
         value_parser = Start::from_lines,
         allow_hyphen_values = true,
-        overrides_with = "bytes"
+        overrides_with_all = ["bytes", "from"]
     )]
     lines: Start,
 
@@ -153,7 +170,7 @@ struct Cli {
         value_name = "[+]N",
         value_parser = Start::from_bytes,
         allow_hyphen_values = true,
-        overrides_with = "lines"
+        overrides_with_all = ["lines", "from"]
     )]
     bytes: Option<Start>,
 
@@ -192,12 +209,27 @@ struct Cli {
     #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = max_line_bytes)]
     max_line_bytes: NonZeroUsize,
 
-    /// How long a file that has lost its name is read on, because its writer may still hold it open
+    /// How long a rotated file that somebody still has open for writing holds back the file that came after it
     ///
-    /// What the old file held when it was rotated always comes before the new one's lines. What is written
-    /// to it after that comes as it is written.
+    /// Until nobody has it open any more, its lines come first. After this time, both are read side by side.
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
     rotate_wait: Duration,
+
+    /// Remember in this directory how far each file was read, and go on from there after a restart
+    ///
+    /// What was rotated meanwhile is read first, also where it was compressed. Where the directory knows a
+    /// file, --from, -n and -c do not count. It is made where it is missing; only one log-tail can use it at
+    /// a time.
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+
+    /// How long files that no longer exist are remembered in the state directory
+    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = duration, requires = "state_dir")]
+    state_retention: Duration,
+
+    /// Where to start in files that were never seen before: instead of -n +1 and -n 0
+    #[arg(long, value_name = "WHERE", value_enum, overrides_with_all = ["lines", "bytes"])]
+    from: Option<From>,
 
     /// How often to look at every file unasked, to find out whether the kernel forgot to say something
     ///
@@ -220,6 +252,9 @@ struct Cli {
 enum Sub {
     /// Say what this kernel allows, and which backend each file would get and why
     Doctor(Doctor),
+
+    /// Say how far files were read, or forget it
+    State(StateArgs),
 }
 
 /// What to examine.
@@ -232,6 +267,53 @@ pub struct Doctor {
     /// Files to say the backend of
     #[arg(value_name = "PATH")]
     pub paths: Vec<OsString>,
+}
+
+/// What to do with a state directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// The directory.
+    pub state_dir: PathBuf,
+    /// What to do with it.
+    pub action: StateAction,
+}
+
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = true)]
+struct StateArgs {
+    /// The directory that was given to log-tail with --state-dir
+    #[arg(long, value_name = "DIR", global = true)]
+    state_dir: Option<PathBuf>,
+
+    #[command(subcommand)]
+    action: StateAction,
+}
+
+/// What to do with what a state directory knows.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum StateAction {
+    /// A line for every file that is known
+    List {
+        /// Print json instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// All that is known of the files that bore a name
+    Show {
+        /// The name that is followed, as `list` prints it
+        path: PathBuf,
+        /// Print json instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Forget names: log-tail starts with them as if it had never seen them
+    ///
+    /// No log-tail may be using the directory. If one of the names is not known, none is forgotten.
+    Forget {
+        /// Names that are followed, as `list` prints them
+        #[arg(required = true, value_name = "PATH")]
+        paths: Vec<PathBuf>,
+    },
 }
 
 impl Invocation {
@@ -255,12 +337,17 @@ impl Invocation {
             metrics,
             max_line_bytes,
             rotate_wait,
+            state_dir,
+            state_retention,
+            from,
             sweep,
             kernel_log,
             ring_bytes,
         } = Cli::try_parse_from(with_obsolete_count(args))?;
-        if let Some(Sub::Doctor(doctor)) = subcommand {
-            return Ok(Self::Doctor(doctor));
+        match subcommand {
+            Some(Sub::Doctor(doctor)) => return Ok(Self::Doctor(doctor)),
+            Some(Sub::State(state)) => return Self::of_state(state),
+            None => {}
         }
         check_names(&names)?;
         let headers = match (quiet, verbose) {
@@ -270,7 +357,11 @@ impl Invocation {
         };
         Ok(Self::Follow(Settings {
             names,
-            start: bytes.unwrap_or(lines),
+            start: match from {
+                Some(From::Beginning) => Start::FromByte(1),
+                Some(From::End) => Start::LastLines(0),
+                None => bytes.unwrap_or(lines),
+            },
             follow: !no_follow,
             headers,
             format,
@@ -278,10 +369,24 @@ impl Invocation {
             metrics,
             max_line_bytes,
             rotate_wait,
+            state_dir,
+            state_retention,
             sweep,
             kernel_log,
             ring_bytes,
         }))
+    }
+
+    /// Clap takes an option on either side of a subcommand only where it is not required.
+    fn of_state(StateArgs { state_dir, action }: StateArgs) -> Result<Self, clap::Error> {
+        match state_dir {
+            Some(state_dir) => Ok(Self::State(State { state_dir, action })),
+            None => Err(Cli::command().error(
+                ErrorKind::MissingRequiredArgument,
+                "no state directory. Name the one that was given to log-tail, as in: \
+                 log-tail state list --state-dir /var/lib/log-tail",
+            )),
+        }
     }
 }
 
@@ -314,6 +419,8 @@ fn check_names(names: &[OsString]) -> Result<(), clap::Error> {
             ErrorKind::InvalidValue,
             "standard input has no name to follow. To read it, use cat; for a file called \"-\", give ./-",
         )
+    } else if let Some(error) = names.iter().find_map(|name| check_pattern(name.as_ref()).err()) {
+        return Err(Cli::command().error(ErrorKind::InvalidValue, error));
     } else {
         return Ok(());
     };

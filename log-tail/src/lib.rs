@@ -3,8 +3,8 @@
 //! the program, inotify rings instead.
 //!
 //! The way of the bytes is the order of the modules: [`observe`] says that something changed, [`follow`]
-//! finds the file and reads it, [`record`] is what it hands on, [`output`] writes it. A module uses only
-//! modules before it.
+//! finds the file and reads it, [`record`] is what it hands on, [`output`] writes it,
+//! [`state`] remembers how far that went. A module uses only modules before it.
 //!
 //! # Known problems
 //! * Stores into mapped memory (`mmap`) raise no event: they come out with the next write, or not at all.
@@ -15,9 +15,13 @@ pub mod cli;
 mod count;
 pub mod doctor;
 mod follow;
+#[cfg(any(test, feature = "fuzz"))]
+#[doc(hidden)]
+pub mod fuzz;
 mod observe;
 mod output;
 mod record;
 pub mod run;
 pub mod say;
 mod serve;
+pub mod state;

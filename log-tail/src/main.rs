@@ -7,12 +7,14 @@ use log_tail::{
     doctor,
     run::{self, Ended},
     say::say,
+    state,
 };
 
 fn main() -> ExitCode {
     let outcome = match Invocation::parse(std::env::args_os()) {
         Ok(Invocation::Follow(settings)) => run::run(&settings),
         Ok(Invocation::Doctor(settings)) => doctor::run(&settings),
+        Ok(Invocation::State(settings)) => state::command::run(&settings),
         Err(error) => error.exit(),
     };
     match outcome {

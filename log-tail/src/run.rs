@@ -22,7 +22,7 @@ use tokio::{
 use crate::{
     choose::{self, Chosen},
     cli::{OutputFormat, Settings},
-    follow::{FollowSettings, Follower, is_pattern},
+    follow::{FollowSettings, Follower, check_pattern},
     observe::{Backend, Hint, Readiness, ebpf::load::LoadOptions, stat},
     output::{
         Format, Queue,
@@ -30,12 +30,13 @@ use crate::{
         stdout::{Flushed, Stdout},
         text::Text,
     },
-    record::Block,
+    record::{Block, Item, Reached},
     say::say,
     serve::{
         http,
         metrics::{Metrics, RotationKind},
     },
+    state::Progress,
 };
 
 /// How a run ended that did not fail.
@@ -79,6 +80,8 @@ struct Loop {
     rest: Option<Block>,
     /// Bytes of a block that are put into the format at once.
     part_bytes: usize,
+    /// What is acknowledged, where that is to be remembered.
+    progress: Option<Progress>,
     metrics: Arc<Metrics>,
     scrapes: mpsc::Receiver<oneshot::Sender<String>>,
     signals: [Signal; 2],
@@ -133,7 +136,16 @@ impl Loop {
             rotate_wait: settings.rotate_wait,
         };
         let mut follower = Follower::new(follow, observer);
+        let mut progress = None;
+        if let Some(dir) = &settings.state_dir {
+            let (started, said) = Progress::start(dir, settings.state_retention, &mut follower)?;
+            if let Some(said) = said {
+                say(said);
+            }
+            progress = Some(started);
+        }
         let refused = add_names(&mut follower, settings)?;
+        follower.begin();
         let several = settings.names.len() > 1 || settings.names.iter().any(|name| is_followed_pattern(name));
         let format: Box<dyn Format> = match settings.format {
             OutputFormat::Text => Box::new(Text::new(settings.headers.are_shown(several))),
@@ -151,6 +163,7 @@ impl Loop {
                 OutputFormat::Text => usize::MAX,
                 OutputFormat::Json => JSON_PART_BYTES,
             },
+            progress,
             metrics,
             scrapes,
             signals,
@@ -183,6 +196,15 @@ impl Loop {
     }
 
     async fn run(mut self) -> anyhow::Result<Ended> {
+        let ended = self.follow().await;
+        self.acknowledge();
+        if let Some(progress) = self.progress.take() {
+            progress.finish(&mut self.follower)?;
+        }
+        ended
+    }
+
+    async fn follow(&mut self) -> anyhow::Result<Ended> {
         let mut sweep = interval_at(tokio::time::Instant::now() + self.sweep, self.sweep);
         let mut looking = interval_at(tokio::time::Instant::now() + stat::INTERVAL, stat::INTERVAL);
         for interval in [&mut sweep, &mut looking] {
@@ -197,6 +219,7 @@ impl Loop {
                 return Ok(self.ended());
             }
             let deadline = self.follower.next_deadline();
+            let commit_at = self.progress.as_ref().map(Progress::due);
             let [interrupt, terminate] = &mut self.signals;
             tokio::select! {
                 biased;
@@ -218,6 +241,7 @@ impl Loop {
                 }
                 () = self.stdout.closed() => return Ok(self.ended()),
                 () = until(deadline) => self.follower.tick(Instant::now()),
+                () = until(commit_at) => self.commit(),
                 _ = sweep.tick(), if !self.stopping => self.follower.sweep(Instant::now()),
                 _ = looking.tick(), if !self.stopping && self.follower.looks_every_second() => {
                     self.follower.look_at_unwatched();
@@ -229,14 +253,30 @@ impl Loop {
         }
     }
 
+    fn commit(&mut self) {
+        if let Some(progress) = &mut self.progress {
+            progress.tick(&mut self.follower);
+            while let Some(trouble) = progress.take_trouble() {
+                say(trouble);
+            }
+        }
+    }
+
+    /// What has left is acknowledged.
+    fn acknowledge(&mut self) {
+        let Some(progress) = &mut self.progress else { return };
+        // Before what was read of a file comes where that began.
+        progress.take_touched(&mut self.follower);
+        while let Some(reached) = self.queue.take_acknowledged() {
+            progress.acknowledge(reached);
+        }
+    }
+
     /// Takes the hints that wait, boundedly many.
     fn drain(&mut self) -> anyhow::Result<()> {
         if let Some(observer) = self.follower.observer() {
             self.undrained = observer.drain(&mut self.hints).context("reading hints")?;
             observer.log();
-        }
-        for hint in &self.hints {
-            self.metrics.hint(hint);
         }
         self.follower.take(&mut self.hints);
         Ok(())
@@ -248,12 +288,17 @@ impl Loop {
             if self.blocked {
                 return Ok(Flushed::WouldBlock);
             }
-            let block = self.rest.take().or_else(|| self.follower.next_block());
-            let idle = block.is_none();
-            if let Some(block) = block {
-                let (part, rest) = block.split(self.part_bytes);
-                self.rest = rest;
-                self.encode(&part);
+            let item = self.rest.take().map(Item::Block).or_else(|| self.follower.next_item());
+            let idle = item.is_none();
+            match item {
+                Some(Item::Block(block)) => {
+                    let (part, rest) = block.split(self.part_bytes);
+                    self.rest = rest;
+                    self.encode(&part);
+                }
+                Some(Item::Lost(lost)) => self.format.lost(&lost, SystemTime::now(), &mut self.queue),
+                Some(Item::Back(reached)) => self.mark(reached),
+                None => {}
             }
             self.waiting_ns.extend(self.follower.take_answered());
             if idle || self.queue.len() >= OUTPUT_BYTES {
@@ -262,6 +307,7 @@ impl Loop {
                     Flushed::WouldBlock => self.blocked = true,
                     Flushed::Closed => return Ok(Flushed::Closed),
                 }
+                self.acknowledge();
             }
             if idle {
                 break;
@@ -274,6 +320,14 @@ impl Loop {
         self.metrics.read_bytes.add(block.bytes.len() as u64);
         self.metrics.read_lines.add(memchr::memchr_iter(b'\n', &block.bytes).count() as u64);
         self.format.encode(block, SystemTime::now(), &mut self.queue);
+        self.mark(block.end());
+    }
+
+    /// Everything of a file up to here is on its way out.
+    fn mark(&mut self, reached: Reached) {
+        if self.progress.is_some() {
+            self.queue.mark(reached);
+        }
     }
 
     fn delivered(&mut self) {
@@ -319,6 +373,11 @@ impl Loop {
         let counts = self.follower.counts();
         self.metrics.missed_hints.set(counts.missed_hints);
         self.metrics.sweeps.set(counts.sweeps);
+        for (kind, hints) in counts.hints() {
+            self.metrics.hints(kind).set(hints);
+        }
+        self.metrics.lost_bytes.set(counts.lost_bytes);
+        self.metrics.missed_files.set(counts.missed_files);
         self.metrics.rotations(RotationKind::Replace).set(counts.replaced);
         self.metrics.rotations(RotationKind::Unlink).set(counts.unlinked);
         self.metrics.rotations(RotationKind::Truncate).set(counts.truncated);
@@ -354,7 +413,7 @@ fn add_names(follower: &mut Follower, settings: &Settings) -> anyhow::Result<usi
 
 /// A name with wildcards is a pattern, unless a file has exactly that name.
 fn is_followed_pattern(name: &OsStr) -> bool {
-    is_pattern(Path::new(name)) && std::fs::symlink_metadata(name).is_err()
+    check_pattern(Path::new(name)).unwrap_or(true)
 }
 
 async fn readable(readiness: Option<&AsyncFd<Readiness>>, undrained: bool) -> io::Result<()> {

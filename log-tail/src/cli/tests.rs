@@ -38,6 +38,8 @@ fn nothing_said_is_ten_lines_followed_as_text() {
             metrics: None,
             max_line_bytes: NonZeroUsize::new(1 << 20).expect("not zero"),
             rotate_wait: Duration::from_secs(5),
+            state_dir: None,
+            state_retention: Duration::from_secs(7 * 24 * 60 * 60),
             sweep: Duration::from_secs(60),
             kernel_log: LevelFilter::Warn,
             ring_bytes: None,
@@ -113,6 +115,22 @@ fn doctor_is_a_subcommand_only_where_it_comes_first() {
         let last = args.last().map(OsString::from);
         assert_eq!(settings(args).names.pop(), last, "{args:?}");
     }
+}
+
+#[test]
+fn state_takes_its_directory_on_either_side_and_needs_one() {
+    let list = |json| Invocation::State(State { state_dir: "d".into(), action: StateAction::List { json } });
+    assert_eq!(parse(&["state", "--state-dir", "d", "list"]).expect("state"), list(false));
+    assert_eq!(parse(&["state", "list", "--json", "--state-dir=d"]).expect("state"), list(true));
+    let paths = vec!["a".into(), "b".into()];
+    assert_eq!(
+        parse(&["state", "--state-dir", "d", "forget", "a", "b"]).expect("state"),
+        Invocation::State(State { state_dir: "d".into(), action: StateAction::Forget { paths } })
+    );
+    assert!(refusal(&["state", "list"]).contains("no state directory"));
+    assert!(refusal(&["state", "list", "--state-dir", ""]).contains("a value is required"));
+    assert!(refusal(&["state", "--state-dir", "d", "forget"]).contains("PATH"));
+    assert_eq!(settings(&["./state"]).names, ["./state"]);
 }
 
 #[test]

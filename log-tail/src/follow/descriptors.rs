@@ -13,6 +13,7 @@ use std::{
 
 use lru::LruCache;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use rustc_hash::FxHashMap;
 
 use super::identity::{self, Identity, NotFollowable};
 use crate::observe::FileId;
@@ -26,6 +27,9 @@ const MOST: u64 = 16_384;
 #[derive(Debug)]
 pub struct Descriptors {
     open: LruCache<FileId, File>,
+    /// Of files that no known name bears any more: closed, they could not be opened again.
+    kept: FxHashMap<FileId, File>,
+    room: NonZeroUsize,
 }
 
 impl Descriptors {
@@ -39,7 +43,7 @@ impl Descriptors {
 
     fn with_room_for(files: u64) -> Self {
         let room = usize::try_from(files).ok().and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MIN);
-        Self { open: LruCache::new(room) }
+        Self { open: LruCache::new(room), kept: FxHashMap::default(), room }
     }
 
     /// Keeps an open file.
@@ -47,15 +51,42 @@ impl Descriptors {
         self.open.push(id, file);
     }
 
+    /// The file's descriptor must not be closed to make room: no name is known to open it by again. Where
+    /// all room is taken by such files, it may be closed all the same.
+    pub fn hold_on(&mut self, id: FileId) {
+        if self.kept.len() + 1 < self.room.get()
+            && let Some(file) = self.open.pop(&id)
+        {
+            self.kept.insert(id, file);
+            self.resize();
+        }
+    }
+
+    /// A name is known again: it may be closed to make room.
+    pub fn let_loose(&mut self, id: FileId) {
+        if let Some(file) = self.kept.remove(&id) {
+            self.resize();
+            self.open.push(id, file);
+        }
+    }
+
+    fn resize(&mut self) {
+        let left = NonZeroUsize::new(self.room.get() - self.kept.len()).unwrap_or(NonZeroUsize::MIN);
+        self.open.resize(left);
+    }
+
     /// Closes a file's descriptor.
     pub fn close(&mut self, id: FileId) {
+        if self.kept.remove(&id).is_some() {
+            self.resize();
+        }
         self.open.pop(&id);
     }
 
     /// How many are open.
     #[cfg(test)]
     pub fn open_files(&self) -> usize {
-        self.open.len()
+        self.open.len() + self.kept.len()
     }
 
     /// Makes room after the system said that there is none: closes the older half.
@@ -76,6 +107,10 @@ impl Descriptors {
         path: &mut PathBuf,
         identity: Identity,
     ) -> Result<&File, NotFollowable> {
+        if self.kept.contains_key(&id) {
+            // Looked up twice: the borrow checker does not see that the other way returns.
+            return self.kept.get(&id).ok_or_else(|| NotFollowable::Missing(path.clone()));
+        }
         if !self.open.contains(&id) {
             let file = match open_as(path, identity) {
                 Err(NotFollowable::Descriptors { .. }) => {
@@ -147,6 +182,25 @@ mod tests {
             }
             assert_eq!(descriptors.open_files(), 2);
         }
+    }
+
+    #[test]
+    fn a_file_that_has_no_name_any_more_stays_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut descriptors = Descriptors::with_room_for(3);
+        let mut gone = dir.path().join("gone");
+        let identity = made(&gone);
+        descriptors.get(FileId(9), &mut gone, identity).unwrap();
+        descriptors.hold_on(FileId(9));
+        fs::remove_file(&gone).unwrap();
+        for n in 0..5 {
+            let mut path = dir.path().join(n.to_string());
+            let identity = made(&path);
+            descriptors.get(FileId(n), &mut path, identity).unwrap();
+        }
+        descriptors.get(FileId(9), &mut gone, identity).unwrap();
+        descriptors.close(FileId(9));
+        assert!(descriptors.get(FileId(9), &mut gone, identity).is_err());
     }
 
     #[test]

@@ -1,11 +1,18 @@
 //! The directories in which something is to be heard: what is expected to happen in each.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+};
 
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
-use super::{identity::Identity, names::NameId};
+use super::{
+    identity::Identity,
+    names::NameId,
+    succession::{Bearer, Place},
+};
 use crate::observe::DirectoryId;
 
 /// An index of a followed pattern.
@@ -21,6 +28,24 @@ pub enum Waiting {
     Pattern(PatternId),
 }
 
+/// A name in a directory.
+#[derive(Debug, Default)]
+pub struct Entry {
+    /// The followed names that are reached through it.
+    pub names: Vec<NameId>,
+    /// The inode that bears it, where that is followed.
+    pub bearer: Option<Bearer>,
+    /// The followed directories that are reached through it.
+    pub leads_to: Vec<DirectoryId>,
+}
+
+impl Entry {
+    /// Whether it means nothing any more.
+    pub fn is_idle(&self) -> bool {
+        self.names.is_empty() && self.bearer.is_none() && self.leads_to.is_empty()
+    }
+}
+
 /// A directory in which something is to be heard.
 #[derive(Debug)]
 pub struct Directory {
@@ -28,12 +53,18 @@ pub struct Directory {
     pub path: PathBuf,
     /// The inode that bore the path when it was opened.
     pub identity: Identity,
-    /// Names in it that are followed.
-    pub names: FxHashMap<OsString, Vec<NameId>>,
+    /// Names in it that are followed, and those that followed inodes bear now.
+    pub entries: FxHashMap<OsString, Entry>,
+    /// The entries through which its path is reached.
+    pub through: Vec<Place>,
+    /// The observer tells of writes in it too, not only of its entries.
+    pub hears_writes: bool,
     /// Patterns its entries are matched against, each with the depth it is at here.
     pub patterns: Vec<(PatternId, usize)>,
     /// Who waits for a directory below this one.
     pub waiting: Vec<Waiting>,
+    /// Other hosts may write to it unseen.
+    pub remote: bool,
     /// The observer could not watch it: its names are looked at every second instead.
     pub unwatched: bool,
 }
@@ -41,7 +72,26 @@ pub struct Directory {
 impl Directory {
     /// Whether nothing is expected in it any more.
     pub fn is_idle(&self) -> bool {
-        self.names.is_empty() && self.patterns.is_empty() && self.waiting.is_empty()
+        self.entries.is_empty() && self.patterns.is_empty() && self.waiting.is_empty()
+    }
+}
+
+impl Directory {
+    /// Whether no event tells all that happens in it.
+    pub fn is_looked_at(&self) -> bool {
+        self.unwatched || self.remote
+    }
+
+    /// The followed names that are reached through its entries.
+    pub fn names(&self) -> impl Iterator<Item = NameId> {
+        self.entries.values().flat_map(|entry| &entry.names).copied()
+    }
+
+    /// Forgets an entry that means nothing any more.
+    pub fn forget_idle(&mut self, name: &OsStr) {
+        if self.entries.get(name).is_some_and(Entry::is_idle) {
+            self.entries.remove(name);
+        }
     }
 }
 
@@ -67,9 +117,12 @@ impl Directories {
         let id = id(self.slab.insert(Directory {
             path: path.clone(),
             identity,
-            names: FxHashMap::default(),
+            entries: FxHashMap::default(),
+            through: Vec::new(),
+            hears_writes: false,
             patterns: Vec::new(),
             waiting: Vec::new(),
+            remote: false,
             unwatched: false,
         }));
         self.by_path.insert(path, id);
@@ -91,6 +144,11 @@ impl Directories {
     /// `None` for an id that is stale.
     pub fn get_mut(&mut self, id: DirectoryId) -> Option<&mut Directory> {
         self.slab.get_mut(id.0 as usize)
+    }
+
+    /// All of them, to change them.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Directory> {
+        self.slab.iter_mut().map(|(_, directory)| directory)
     }
 
     /// All of them.

@@ -1,20 +1,32 @@
 //! The files to read, and the order in which they are: whose turn it is, and what has to come first.
 
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 
 use super::{
     Follower, Identity, NameId, NotFollowable, Rotation,
-    reader::{Position, Step},
+    compressed::Decoder,
+    reader::{Input, Position, Step},
+    resume::Known,
+    succession::Place,
+    truncation::Told,
 };
 use crate::{
-    observe::{FileId, Observer},
-    record::{Block, Ending, Source},
+    observe::FileId,
+    record::{Block, Ending, Item, Source},
 };
 
 /// Bytes a file may give out before the others get their turn.
 const TURN_BYTES: usize = 4 << 20;
+/// How soon a file is read again that could not be opened for want of descriptors.
+const AGAIN_AFTER: Duration = Duration::from_millis(10);
+/// How soon it is asked again who has a file open for writing. Each time it is twice as long.
+const ASK_AFTER: Duration = Duration::from_millis(1);
 
 /// A file that is followed.
 #[derive(Debug)]
@@ -23,8 +35,12 @@ pub(super) struct FollowedFile {
     pub id: FileId,
     pub source: Arc<Source>,
     pub identity: Identity,
-    /// A name it bore when it was last opened.
+    /// `FS_IOC_GETVERSION`, where anything is remembered of it.
+    pub generation: Option<u32>,
+    /// A name it bears, or bore when that was last known.
     pub path: PathBuf,
+    /// The entry of a followed directory that bears it.
+    pub place: Option<Place>,
     pub position: Position,
     /// The followed names it bears.
     pub names: Vec<NameId>,
@@ -32,16 +48,39 @@ pub(super) struct FollowedFile {
     pub queued: bool,
     /// The observer was told, since the last hint, that it will be read.
     pub answered: bool,
-    /// Must be read to its end before these are.
+    /// Must be drained before these are read.
     pub before: Vec<FileId>,
-    /// Waits for another file to be read to its end.
-    pub waits: bool,
+    /// How long these may be kept waiting.
+    pub hold_until: Option<Instant>,
+    /// Since when its last line is known to wait for its newline.
+    pub waiting_since: Option<Instant>,
+    /// Nobody has it open for writing.
+    pub sealed: bool,
+    /// How long to wait before asking again who has it open for writing.
+    pub ask_after: Duration,
+    /// How many others have to be drained before it is read.
+    pub waits_for: u32,
+    /// Stands in a name's line behind an inode that is still to be opened.
+    pub in_line: bool,
     /// To be let go when its end is reached: it has lost its last name and its grace time is over.
     pub finish: bool,
     /// When its grace time is over, where it has lost its last name.
     pub leaves_at: Option<Instant>,
-    /// Its truncation was not told: the next look at its size decides.
+    /// It differs from what was read, and no truncation was told: the next look decides.
     pub untold: bool,
+    /// The file it is a copy of, and from which byte on it was read.
+    pub copy_of: Option<(FileId, u64)>,
+    /// Where its bytes come from instead of its descriptor: a compressed generation.
+    pub stream: Option<Box<Decoder>>,
+    /// What the kernel has told of truncations so far, where that is half of it.
+    pub told: Told,
+    /// Bytes that truncations cut off before they were read, and that were not reported yet. Less than
+    /// none while the kernel program has noted one half of a truncation, and not the other.
+    pub lost_bytes: i64,
+    /// A truncation is to be reported.
+    pub truncated: bool,
+    /// The largest size it was seen to have, in bytes.
+    pub seen_bytes: u64,
     /// Where its end is taken to be: nothing written later is read.
     pub end: Option<u64>,
     /// Kernel time of the oldest write that is not answered.
@@ -69,7 +108,8 @@ impl Follower {
     pub(super) fn queue(&mut self, id: FileId) {
         if let Some(file) = self.file_mut(id)
             && !file.queued
-            && !file.waits
+            && file.waits_for == 0
+            && !file.in_line
         {
             file.queued = true;
             self.ready.push_back(id);
@@ -82,10 +122,15 @@ impl Follower {
         if self.comes_before(later, first) {
             return;
         }
+        let hold_until = Instant::now() + self.settings.rotate_wait;
         let Some(file) = self.file_mut(first) else { return };
+        if file.before.contains(&later) {
+            return;
+        }
         file.before.push(later);
+        file.hold_until.get_or_insert(hold_until);
         if let Some(file) = self.file_mut(later) {
-            file.waits = true;
+            file.waits_for += 1;
         }
         self.queue(first);
     }
@@ -112,14 +157,12 @@ impl Follower {
         self.finish_at_end(id);
     }
 
-    fn size(&mut self, id: FileId) -> Option<u64> {
+    /// Its size in bytes, where it can be opened.
+    pub(super) fn size(&mut self, id: FileId) -> Option<u64> {
         let file = self.files.get_mut(id.0 as usize)?;
-        self.descriptors
-            .get(id, &mut file.path, file.identity)
-            .ok()?
-            .metadata()
-            .ok()
-            .map(|metadata| metadata.len())
+        let size = self.descriptors.get(id, &mut file.path, file.identity).ok()?.metadata().ok()?.len();
+        file.seen_bytes = file.seen_bytes.max(size);
+        Some(size)
     }
 
     pub(super) fn unread_bytes(&mut self, id: FileId) -> Option<u64> {
@@ -127,10 +170,14 @@ impl Follower {
         Some(size.saturating_sub(self.file(id)?.position.handed_on()))
     }
 
-    /// The next bytes to hand on; `None` when everything that was hinted at has been read.
-    pub fn next_block(&mut self) -> Option<Block> {
-        while let Some(id) = self.ready.front().copied() {
-            if let Some(file) = self.file_mut(id).filter(|file| file.waits) {
+    /// The next thing to hand on; `None` when everything that was hinted at has been read.
+    pub fn next_item(&mut self) -> Option<Item> {
+        loop {
+            if let Some(item) = self.outbox.pop_front() {
+                return Some(item);
+            }
+            let Some(id) = self.ready.front().copied() else { break };
+            if let Some(file) = self.file_mut(id).filter(|file| file.waits_for > 0 || file.in_line) {
                 // It was queued before it became known what has to come first; that queues it again.
                 file.queued = false;
                 self.ready.pop_front();
@@ -138,24 +185,27 @@ impl Follower {
             }
             match self.read_on(id) {
                 Turn::Block(block) => {
-                    self.counts.bytes += block.bytes.len() as u64;
                     self.turn_bytes += block.bytes.len();
+                    self.hand_on(block);
                     if self.turn_bytes >= TURN_BYTES && self.caught_up && self.ready.len() > 1 {
                         self.turn_bytes = 0;
                         self.ready.rotate_left(1);
                     }
-                    return Some(block);
                 }
                 Turn::GoOn => {}
+                Turn::Later => {
+                    self.ready.pop_front();
+                    if let Some(file) = self.file_mut(id) {
+                        file.queued = false;
+                    }
+                }
                 Turn::Over => {
                     self.turn_bytes = 0;
                     // A block given up at the file's end may have let it go already.
                     if self.ready.front() == Some(&id) {
                         self.ready.pop_front();
                     }
-                    if let Some(block) = self.end_of_turn(id) {
-                        return Some(block);
-                    }
+                    self.end_of_turn(id);
                 }
             }
         }
@@ -163,42 +213,62 @@ impl Follower {
         None
     }
 
+    pub(super) fn hand_on(&mut self, block: Block) {
+        self.counts.bytes += block.bytes.len() as u64;
+        self.outbox.push_back(Item::Block(block));
+    }
+
     fn read_on(&mut self, id: FileId) -> Turn {
         let Some(file) = self.files.get_mut(id.0 as usize) else { return Turn::Over };
         if !file.answered {
             file.answered = true;
             let answer = self.observer.as_mut().map(|observer| observer.answer(id)).unwrap_or_default();
-            if let Some(size) = answer.truncated_to.filter(|size| *size < file.position.read_to()) {
-                return self.truncated(id, size);
+            if let Some(told) = file.told.with(answer) {
+                file.told = Told::default();
+                self.truncation_told(id, told);
+                return Turn::GoOn;
+            }
+            if file.told != Told::default() {
+                // The other half is being written at this moment.
+                file.answered = false;
+                return Turn::GoOn;
             }
         }
+        if self.report_lost(id) {
+            return Turn::GoOn;
+        }
+        let Some(file) = self.files.get_mut(id.0 as usize) else { return Turn::Over };
         if file.end.is_some_and(|end| file.position.read_to() >= end) {
             return Turn::Over;
         }
         let observer = self.observer.as_deref();
         let changed = || observer.is_some_and(|observer| observer.truncated_since(id));
-        let step = match self.descriptors.get(id, &mut file.path, file.identity) {
-            Err(error) => return self.unreadable(id, &error),
-            Ok(descriptor) => match self.reader.step(descriptor, &mut file.position, changed) {
-                Ok(Step::EndOfFile) => descriptor.metadata().map(|metadata| Err(metadata.len())),
-                other => other.map(Ok),
+        let input = match &mut file.stream {
+            Some(stream) => Input::Stream(&mut **stream),
+            None => match self.descriptors.get(id, &mut file.path, file.identity) {
+                Ok(descriptor) => Input::File(descriptor),
+                Err(error) => return self.unreadable(id, &error),
             },
         };
+        let step = self.reader.step(input, &mut file.position, changed);
         match step {
-            Ok(Ok(Step::Block { offset, bytes, ending })) => Turn::Block(file.block(offset, bytes, ending)),
-            Ok(Ok(Step::Changed)) => {
+            Ok(Step::Block { offset, bytes, ending }) => {
+                file.untold = false;
+                file.waiting_since = None;
+                Turn::Block(file.block(offset, bytes, ending))
+            }
+            Ok(Step::Changed) => {
                 file.answered = false;
                 Turn::GoOn
             }
-            Ok(Ok(_)) => Turn::GoOn,
-            Ok(Err(size)) if size < file.position.read_to() => {
-                // Where the kernel tells, its word is on its way, and says from which byte on to read.
-                if observer.is_some_and(Observer::tells_truncations) && !std::mem::take(&mut file.untold) {
-                    return Turn::Over;
+            Ok(Step::Held) => Turn::GoOn,
+            Ok(Step::EndOfFile) => {
+                if file.position.read_to() > file.position.handed_on() {
+                    file.waiting_since.get_or_insert_with(Instant::now);
                 }
-                self.truncated(id, 0)
+                Turn::Over
             }
-            Ok(Err(_)) => Turn::Over,
+            Ok(Step::Rewritten) => self.rewritten(id),
             Err(source) => {
                 let path = file.path.clone();
                 self.unreadable(id, &NotFollowable::System { path, source })
@@ -206,21 +276,25 @@ impl Follower {
         }
     }
 
-    /// The file was truncated to `size`, which lies before what was read: what was held back of its last
-    /// line is all there will be of it, and what is behind `size` now is new.
-    fn truncated(&mut self, id: FileId, size: u64) -> Turn {
-        let Some(file) = self.file_mut(id) else { return Turn::Over };
-        let rest = file.position.give_up_rest();
-        file.position = Position::at(size);
-        let block = rest.map(|(offset, bytes)| file.block(offset, bytes, Ending::EndOfFile));
-        let path = file.source.path.display().to_string();
-        self.rotated(Rotation::Truncate);
-        self.notice(format_args!("'{path}' was truncated; going on from byte {size}"));
-        block.map_or(Turn::GoOn, Turn::Block)
-    }
-
-    fn unreadable(&mut self, id: FileId, error: &NotFollowable) -> Turn {
-        self.notice(error);
+    pub(super) fn unreadable(&mut self, id: FileId, error: &NotFollowable) -> Turn {
+        if matches!(error, NotFollowable::Descriptors { .. }) {
+            // Says nothing about the file: it is neither at its end nor gone.
+            self.descriptors.make_room();
+            self.asks.push((Instant::now() + AGAIN_AFTER, id));
+            return Turn::Later;
+        }
+        if matches!(error, NotFollowable::Missing(_))
+            && self.file(id).is_some_and(|file| file.names.is_empty())
+        {
+            self.counts.missed_files += 1;
+            let path = self.file(id).map(|file| file.source.path.display().to_string()).unwrap_or_default();
+            self.notice(format_args!(
+                "a file that bore '{path}' was removed while its descriptor was closed to make room for others; \
+                 what was unread of it is lost; raise the limit of open files (ulimit -n)"
+            ));
+        } else {
+            self.notice(error);
+        }
         // Nothing more can be had of it. Where a name still bears the inode, the sweep will look again.
         if let Some(file) = self.file_mut(id)
             && file.names.is_empty()
@@ -228,51 +302,6 @@ impl Follower {
             file.finish = true;
         }
         Turn::Over
-    }
-
-    /// The end of a file was reached: whoever waited for it may be read, and it is let go if its time has come.
-    fn end_of_turn(&mut self, id: FileId) -> Option<Block> {
-        let file = self.file_mut(id)?;
-        file.queued = false;
-        self.answered_ns.extend(self.files.get_mut(id.0 as usize)?.written_ns.take());
-        let file = self.file_mut(id)?;
-        let finish = file.finish;
-        for later in std::mem::take(&mut file.before) {
-            if let Some(file) = self.file_mut(later) {
-                file.waits = false;
-            }
-            self.queue(later);
-        }
-        if finish { self.let_go(id) } else { None }
-    }
-
-    fn let_go(&mut self, id: FileId) -> Option<Block> {
-        if let Some(observer) = self.observer.as_mut() {
-            observer.leave_file(id);
-        }
-        self.descriptors.close(id);
-        self.looked.remove(id);
-        let mut file = self.files.try_remove(id.0 as usize)?;
-        self.by_identity.remove(&file.identity);
-        let (offset, rest) = file.position.give_up_rest()?;
-        self.counts.bytes += rest.len() as u64;
-        Some(file.block(offset, rest, Ending::EndOfFile))
-    }
-
-    /// The file has lost its last name: it is read on for the grace time.
-    pub(super) fn leave_later(&mut self, id: FileId) {
-        let at = Instant::now() + self.settings.rotate_wait;
-        self.leaving.push_back((at, id));
-        if let Some(file) = self.file_mut(id) {
-            file.leaves_at = Some(at);
-        }
-    }
-
-    /// The grace time given at that moment is over: lets the file go, unless it bears a name again.
-    pub(super) fn leave(&mut self, id: FileId, at: Instant) {
-        if self.file(id).is_some_and(|file| file.names.is_empty() && file.leaves_at == Some(at)) {
-            self.finish_at_end(id);
-        }
     }
 
     pub(super) fn rotated(&mut self, rotation: Rotation) {
@@ -285,17 +314,68 @@ impl Follower {
 }
 
 impl FollowedFile {
-    fn block(&self, offset: u64, bytes: Bytes, ending: Ending) -> Block {
+    /// A file that starts at this position.
+    pub fn new(id: FileId, source: Source, identity: Identity, position: Position) -> Self {
+        Self {
+            id,
+            path: source.path.clone(),
+            source: Arc::new(source),
+            identity,
+            generation: None,
+            place: None,
+            position,
+            names: Vec::new(),
+            queued: false,
+            answered: false,
+            before: Vec::new(),
+            waits_for: 0,
+            in_line: false,
+            hold_until: None,
+            waiting_since: None,
+            sealed: false,
+            ask_after: ASK_AFTER,
+            finish: false,
+            leaves_at: None,
+            untold: false,
+            copy_of: None,
+            stream: None,
+            told: Told::default(),
+            lost_bytes: 0,
+            truncated: false,
+            seen_bytes: 0,
+            end: None,
+            written_ns: None,
+        }
+    }
+
+    /// What is to be remembered of it, but for how far it was acknowledged.
+    pub fn known(&self) -> Known {
+        Known {
+            number: self.source.number,
+            path: self.source.path.clone(),
+            located: self.path.clone(),
+            identity: self.identity,
+            generation: self.generation,
+            offset: self.position.handed_on(),
+            print: self.position.print.clone(),
+            seen_s: 0,
+            finished: false,
+        }
+    }
+
+    pub fn block(&self, offset: u64, bytes: Bytes, ending: Ending) -> Block {
         Block { source: Arc::clone(&self.source), offset, bytes, ending }
     }
 }
 
 /// What came of reading a file once.
-enum Turn {
+pub(super) enum Turn {
     /// Bytes to hand on; more may follow.
     Block(Block),
     /// Nothing to hand on yet; read again.
     GoOn,
     /// The end was reached, or the file cannot be read.
     Over,
+    /// The file cannot be read at this moment.
+    Later,
 }

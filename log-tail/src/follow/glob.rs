@@ -14,10 +14,10 @@ use globset::{GlobBuilder, GlobMatcher};
 
 /// A pattern that cannot be understood.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot understand the pattern '{}': {source}; to follow a file whose name holds *, ?, [ or {{, put a backslash before them", pattern.display())]
+#[error("cannot understand the pattern '{}': {reason}; to follow a file whose name holds *, ?, [ or {{, put a backslash before them", pattern.display())]
 pub struct PatternError {
     pattern: PathBuf,
-    source: globset::Error,
+    reason: String,
 }
 
 #[derive(Debug, Clone)]
@@ -42,6 +42,18 @@ pub struct Meaning {
     pub enter: Vec<usize>,
 }
 
+/// Whether a name with wildcards is a pattern, and one that can be understood. A name that a file bears
+/// exactly is none.
+///
+/// # Errors
+/// [`PatternError`].
+pub fn check(name: &Path) -> Result<bool, PatternError> {
+    if !is_pattern(name) || std::fs::symlink_metadata(name).is_ok() {
+        return Ok(false);
+    }
+    Pattern::new(name).map(|_| true)
+}
+
 /// Whether a path holds a wildcard.
 pub fn is_pattern(path: &Path) -> bool {
     path.as_os_str().as_bytes().iter().any(|byte| b"*?[{".contains(byte))
@@ -64,14 +76,14 @@ impl Pattern {
             } else {
                 parts.push(
                     entry(text, component)
-                        .map_err(|source| PatternError { pattern: pattern.to_owned(), source })?,
+                        .map_err(|reason| PatternError { pattern: pattern.to_owned(), reason })?,
                 );
             }
         }
         if matches!(parts.last(), Some(Part::AnyDirectories)) {
             parts.push(
                 entry(OsStr::new("*"), Component::Normal(OsStr::new("*")))
-                    .map_err(|source| PatternError { pattern: pattern.to_owned(), source })?,
+                    .map_err(|reason| PatternError { pattern: pattern.to_owned(), reason })?,
             );
         }
         Ok(Self { base, parts })
@@ -87,6 +99,21 @@ impl Pattern {
         let mut meaning = Meaning::default();
         self.collect(depth, name, &mut meaning);
         meaning
+    }
+
+    /// Whether a file of this path is to be followed.
+    pub fn matches(&self, path: &Path) -> bool {
+        let Ok(below) = path.strip_prefix(&self.base) else { return false };
+        let mut depths = vec![0];
+        let mut file = false;
+        for name in below.components() {
+            let meanings: Vec<Meaning> =
+                depths.iter().map(|depth| self.meaning(*depth, name.as_os_str())).collect();
+            file = meanings.iter().any(|meaning| meaning.file);
+            depths = meanings.into_iter().flat_map(|meaning| meaning.enter).collect();
+            depths.dedup();
+        }
+        file
     }
 
     fn collect(&self, depth: usize, name: &OsStr, meaning: &mut Meaning) {
@@ -113,10 +140,14 @@ impl Pattern {
     }
 }
 
-fn entry(text: &OsStr, component: Component<'_>) -> Result<Part, globset::Error> {
-    let pattern = text.to_string_lossy();
+fn entry(text: &OsStr, component: Component<'_>) -> Result<Part, String> {
+    let pattern = text.to_str().ok_or("it is not UTF-8")?;
     let matches_dot = !matches!(component, Component::Normal(_)) || text.as_bytes().first() == Some(&b'.');
-    let glob = GlobBuilder::new(&pattern).literal_separator(true).backslash_escape(true).build()?;
+    let glob = GlobBuilder::new(pattern)
+        .literal_separator(true)
+        .backslash_escape(true)
+        .build()
+        .map_err(|error| error.to_string())?;
     Ok(Part::Entry { matcher: Box::new(glob.compile_matcher()), matches_dot })
 }
 
@@ -158,6 +189,15 @@ mod tests {
     fn a_wildcard_does_not_match_a_leading_dot() {
         assert_eq!(meaning("/l/*", 0, ".hidden"), Meaning::default());
         assert_eq!(meaning("/l/.*", 0, ".hidden"), file());
+    }
+
+    #[test]
+    fn a_whole_path_matches_or_not() {
+        let matches =
+            |pattern: &str, path: &str| Pattern::new(Path::new(pattern)).unwrap().matches(Path::new(path));
+        assert!(matches("/l/*/a*.log", "/l/x/app.log") && matches("/l/**/*.log", "/l/x/y/app.log"));
+        assert!(!matches("/l/*/a*.log", "/l/app.log") && !matches("/l/*.log", "/m/app.log"));
+        assert!(matches("*.log", "app.log"));
     }
 
     #[test]

@@ -8,21 +8,27 @@ use std::{
     io,
     os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    time::UNIX_EPOCH,
 };
 
-/// Device and inode as stat(2) shows them: unique among the files that exist at one moment.
+/// Device and inode as stat(2) shows them, which are unique among the files that exist at one moment; and
+/// the time of birth, because an inode number is used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
     /// `st_dev`.
     pub device: u64,
     /// `st_ino`.
     pub inode: u64,
+    /// Nanoseconds since 1970, where the filesystem keeps them; 0 where it does not.
+    pub born_ns: u64,
 }
 
 impl Identity {
     /// Of a file that was looked at.
     pub fn of(metadata: &Metadata) -> Self {
-        Self { device: metadata.dev(), inode: metadata.ino() }
+        let born = metadata.created().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        let born_ns = born.and_then(|born| u64::try_from(born.as_nanos()).ok()).unwrap_or(0);
+        Self { device: metadata.dev(), inode: metadata.ino(), born_ns }
     }
 }
 

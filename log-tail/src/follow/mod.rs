@@ -7,16 +7,27 @@
 //! * the inode that bore a name before is read to its end before the one that bears it now;
 //! * an inode that lost its name is read on for a grace time, because its writer may hold it open.
 
+mod comers;
+mod compressed;
 mod descriptors;
 mod directories;
+mod draining;
 mod files;
+mod generations;
 mod glob;
 mod identity;
 mod names;
 mod places;
+mod print;
 mod reader;
+mod resume;
+mod route;
+mod siblings;
 mod start;
+mod succession;
 mod sweep;
+mod truncation;
+mod writers;
 
 use std::{
     collections::VecDeque,
@@ -26,6 +37,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use lru::LruCache;
 use rustc_hash::{FxHashMap, FxHashSet};
 use slab::Slab;
 
@@ -36,14 +48,21 @@ use self::{
     glob::Pattern,
     names::{Name, NameId},
     reader::Reader,
+    resume::Memory,
+    succession::Successions,
     sweep::Suspects,
 };
 pub use self::{
-    glob::{PatternError, is_pattern},
+    glob::{PatternError, check as check_pattern},
     identity::{Identity, NotFollowable, look},
+    print::{Mark, Print},
+    resume::Known,
     start::Start,
 };
-use crate::observe::{DirectoryId, FileId, Hint, Observer, stat::Looked};
+use crate::{
+    observe::{DirectoryId, FileId, Hint, HintKind, Observer, stat::Looked},
+    record::Item,
+};
 
 /// How to follow.
 #[derive(Clone, Debug)]
@@ -80,8 +99,20 @@ pub struct Counts {
     pub truncated: u64,
     /// Changes that the sweep found and no hint had told.
     pub missed_hints: u64,
+    /// Bytes that were truncated before they were read and that no copy held: at least so many.
+    pub lost_bytes: u64,
+    /// Inodes that bore a followed name and were gone before they could be opened.
+    pub missed_files: u64,
     /// Sweeps.
     pub sweeps: u64,
+    hints: [u64; HintKind::ALL.len()],
+}
+
+impl Counts {
+    /// Hints by kind.
+    pub fn hints(&self) -> impl Iterator<Item = (HintKind, u64)> {
+        HintKind::ALL.into_iter().zip(self.hints)
+    }
 }
 
 /// Something the user should know, as a sentence for standard error.
@@ -106,6 +137,8 @@ pub struct Follower {
     by_identity: FxHashMap<Identity, FileId>,
     descriptors: Descriptors,
     reader: Reader,
+    /// What is to be handed on next.
+    outbox: VecDeque<Item>,
     /// Files with something to read, in the order in which they will be.
     ready: VecDeque<FileId>,
     /// Everything that was there at the start has been read: from now on files take turns.
@@ -119,9 +152,17 @@ pub struct Follower {
     doubtful: FxHashSet<NameId>,
     /// Files to let go, oldest first.
     leaving: VecDeque<(Instant, FileId)>,
+    /// Files to look at again soon: somebody had them open for writing, or the kernel had not told all.
+    asks: Vec<(Instant, FileId)>,
+    /// By the numbers that stand for them from one run to the next, where that is remembered.
+    by_number: FxHashMap<u64, FileId>,
+    memory: Memory,
+    /// Files that were let go, how far they had been read, and their numbers: they may come back.
+    retired: LruCache<Identity, (u64, Print, u64)>,
     /// Directories to look at again soon: the hint about them may have come before the fact.
     rechecks: Vec<(Instant, DirectoryId)>,
     suspects: Suspects,
+    successions: Successions,
     notices: Vec<Notice>,
     counts: Counts,
     stopping: bool,
@@ -149,7 +190,12 @@ impl Follower {
             files: Slab::new(),
             by_identity: FxHashMap::default(),
             descriptors: Descriptors::new(),
+            outbox: VecDeque::new(),
             ready: VecDeque::new(),
+            asks: Vec::new(),
+            by_number: FxHashMap::default(),
+            memory: Memory::default(),
+            retired: LruCache::new(RETIRED),
             caught_up: false,
             turn_bytes: 0,
             looked: Looked::default(),
@@ -158,6 +204,7 @@ impl Follower {
             leaving: VecDeque::new(),
             rechecks: Vec::new(),
             suspects: Suspects::default(),
+            successions: Successions::default(),
             notices: Vec::new(),
             counts: Counts::default(),
             stopping: false,
@@ -192,12 +239,12 @@ impl Follower {
 
     /// Whether there may be something to read.
     pub fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
+        !self.ready.is_empty() || !self.outbox.is_empty()
     }
 
     /// Whether some file has to be looked at every second.
     pub fn looks_every_second(&self) -> bool {
-        !self.looked.is_empty() || self.directories.iter().any(|(_, directory)| directory.unwatched)
+        !self.looked.is_empty() || self.directories.iter().any(|(_, directory)| directory.is_looked_at())
     }
 
     /// Bytes that are in the files that wait to be read, and were not handed on.
@@ -212,7 +259,15 @@ impl Follower {
 
     /// Takes a batch of hints: every name they concern is looked at, every file they concern will be read.
     pub fn take(&mut self, hints: &mut Vec<Hint>) {
+        self.apply(hints);
+        self.settle();
+    }
+
+    /// Notes what hints say. Nothing is opened yet: what is told later in the same batch decides by which
+    /// name.
+    fn apply(&mut self, hints: &mut Vec<Hint>) {
         for hint in hints.drain(..) {
+            self.counts.hints[hint.kind() as usize] += 1;
             match hint {
                 Hint::Appended { file, time_ns } => self.written(file, time_ns),
                 Hint::EntryWritten { directory, name } => {
@@ -222,17 +277,20 @@ impl Follower {
                 }
                 Hint::Truncated { file } => self.written(file, None),
                 Hint::Moved { file } | Hint::Unlinked { file } => self.renamed(file),
-                Hint::Entry { directory, name } => self.entry_changed(directory, &name),
+                Hint::Entry { directory, name, change } => self.entry_told(directory, &name, change),
                 Hint::DirectoryGone { directory } => self.doubt_directory(directory),
                 Hint::LookAtEverything => self.look_at_everything(),
             }
         }
-        self.look_at_doubtful();
     }
 
     /// Looks at every file, name and directory: hints were lost.
     pub fn look_at_everything(&mut self) {
-        self.doubtful.extend(self.names.iter().map(|(key, _)| NameId(key)));
+        self.forget_bearers();
+        for (key, name) in &mut self.names {
+            name.unsure = true;
+            self.doubtful.insert(NameId(key));
+        }
         let files: Vec<FileId> = self.files.iter().map(|(_, file)| file.id).collect();
         for file in files {
             self.written(file, None);
@@ -248,7 +306,11 @@ impl Follower {
     pub fn next_deadline(&self) -> Option<Instant> {
         let leaving = self.leaving.front().map(|(at, _)| *at);
         let recheck = self.rechecks.iter().map(|(at, _)| *at).min();
-        [leaving, recheck, self.suspects.verdict_at()].into_iter().flatten().min()
+        let ask = self.asks.iter().map(|(at, _)| *at).min();
+        [leaving, recheck, ask, self.suspects.verdict_at(), self.successions.again_at]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Time has passed: lets files go whose grace time is over, and looks again where a hint came early.
@@ -263,8 +325,9 @@ impl Follower {
         for (_, directory) in due {
             self.renew_directory(directory);
         }
+        self.ask_again(now);
         self.judge_suspects(now);
-        self.look_at_doubtful();
+        self.settle();
     }
 
     /// Looks at what no event reports.
@@ -276,15 +339,18 @@ impl Follower {
         let unwatched: Vec<_> = self
             .directories
             .iter()
-            .filter(|(_, d)| d.unwatched)
-            .map(|(id, d)| (id, d.names.values().flatten().copied().collect::<Vec<_>>()))
+            .filter(|(_, d)| d.is_looked_at())
+            .map(|(id, d)| (id, d.names().collect::<Vec<_>>()))
             .collect();
         for (directory, names) in unwatched {
+            for file in names.iter().filter_map(|id| self.names.get(id.0)?.bears).collect::<Vec<_>>() {
+                self.written(file, None);
+            }
             self.doubtful.extend(names);
             self.check_directory(directory);
             self.expand_again(directory);
         }
-        self.look_at_doubtful();
+        self.settle();
     }
 
     /// Reads what is there now to its end, then stops: nothing that is written later is waited for.
@@ -294,11 +360,19 @@ impl Follower {
         self.leaving.clear();
         let files: Vec<FileId> = self.files.iter().map(|(_, file)| file.id).collect();
         for id in files {
+            if let Some(file) = self.file_mut(id) {
+                // Nothing more is told of who is before it.
+                file.in_line = false;
+            }
             self.finish_here(id);
         }
     }
 }
 
+/// How many files that were let go are remembered.
+const RETIRED: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
+/// How long the kernel's word about a truncation may take, once its effect can be seen.
+const WORD_TAKES: Duration = Duration::from_millis(50);
 /// Where a hint about a directory may have come before the fact, when to look again.
 const RECHECK_AFTER: [Duration; 3] =
     [Duration::from_millis(10), Duration::from_millis(100), Duration::from_secs(1)];

@@ -1,11 +1,10 @@
 //! Names: which inode bears each, and what becomes of one that lost its last.
 
 use std::{
-    ffi::{OsStr, OsString},
-    fs,
+    ffi::OsStr,
+    fs::{self, File, Metadata},
     os::{fd::AsFd, unix::fs::MetadataExt},
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use super::{
@@ -13,7 +12,9 @@ use super::{
     files::FollowedFile,
     identity,
     reader::Position,
+    resume,
     start::{Start, start_offset},
+    succession::{Bearer, Place},
 };
 use crate::{
     observe::{DirectoryId, FileId, ObserveError, Reach, stat},
@@ -31,12 +32,18 @@ pub(super) struct Name {
     pub path: PathBuf,
     /// The file that bears it.
     pub bears: Option<FileId>,
+    /// Where nobody bears it: who did last, and the number of that file, because ids are used again.
+    pub last_bore: Option<(FileId, u64)>,
+    /// Hints were lost: other files may have borne it in between.
+    pub unsure: bool,
+    /// The inodes that came to it after that one, in their order.
+    pub line: Vec<Bearer>,
     /// Given by the user: waited for when it is gone.
     pub explicit: bool,
     /// Reached through a symbolic link: its directory does not hear of writes.
     pub linked: bool,
     /// Where entries that concern it are heard.
-    pub places: Vec<(DirectoryId, OsString)>,
+    pub places: Vec<Place>,
     /// What was last said about it, so that it is said once.
     pub said: Option<String>,
 }
@@ -57,11 +64,16 @@ impl Follower {
             return state;
         }
         let id = self.insert_name(path, true);
-        let found = self.look_at(id, self.settings.start);
+        let found = self.look_at(id, Some(self.settings.start));
         if let (Err(error), Some(name)) = (&found, self.names.get_mut(id.0)) {
             name.said = Some(error.to_string());
         }
         found
+    }
+
+    /// Follows everything that was added: to be called once all names and patterns are.
+    pub fn begin(&mut self) {
+        self.settle();
     }
 
     /// Follows every file that matches a pattern, now and later. Returns how many do now.
@@ -72,7 +84,13 @@ impl Follower {
         let before = self.names.len();
         let id = PatternId(self.patterns.len());
         self.patterns.push(Pattern::new(pattern)?);
-        self.expand_base(id, self.settings.start);
+        self.expand_base(id, Some(self.settings.start));
+        for path in self.remembered_matches(id) {
+            // Rotated while nobody was looking, and not made again yet.
+            let name = self.insert_name(&path, false);
+            let _ = self.look_at(name, Some(Start::FromByte(1)));
+            self.doubtful.insert(name);
+        }
         Ok(self.names.len() - before)
     }
 
@@ -80,6 +98,9 @@ impl Follower {
         let name = Name {
             path: path.to_owned(),
             bears: None,
+            last_bore: None,
+            unsure: false,
+            line: Vec::new(),
             explicit,
             linked: false,
             places: Vec::new(),
@@ -93,8 +114,16 @@ impl Follower {
 
     /// The files that bear this entry's name.
     pub(super) fn bearers(&self, directory: DirectoryId, name: &OsStr) -> Vec<FileId> {
-        let names = self.directories.get(directory).and_then(|directory| directory.names.get(name));
-        names.into_iter().flatten().filter_map(|id| self.names.get(id.0)?.bears).collect()
+        let Some(entry) = self.directories.get(directory).and_then(|found| found.entries.get(name)) else {
+            return Vec::new();
+        };
+        match entry.bearer {
+            Some(Bearer::File(file)) => vec![file],
+            Some(Bearer::Copy(_)) => Vec::new(),
+            Some(Bearer::Comer(_)) | None => {
+                entry.names.iter().filter_map(|id| self.names.get(id.0)?.bears).collect()
+            }
+        }
     }
 
     /// A file's name changed or is about to go: what is open now stays readable whatever happens.
@@ -110,27 +139,39 @@ impl Follower {
         let mut doubtful: Vec<NameId> = self.doubtful.drain().collect();
         doubtful.sort_unstable_by_key(|name| name.0);
         for id in &doubtful {
-            let Err(error) = self.look_at(*id, Start::FromByte(1)) else { continue };
+            if !self.advance(*id) {
+                continue;
+            }
+            let Err(error) = self.look_at(*id, None) else { continue };
             let Some(name) = self.names.get_mut(id.0) else { continue };
             let text = error.to_string();
-            if name.explicit && name.said.as_ref() != Some(&text) {
+            let worth_saying = name.explicit || !matches!(error, NotFollowable::Missing(_));
+            if worth_saying && name.said.as_ref() != Some(&text) {
                 name.said = Some(text.clone());
                 self.notice(text);
             }
         }
         for id in doubtful {
-            let given_up = self.names.get(id.0).is_some_and(|name| !name.explicit && name.bears.is_none());
-            if given_up {
+            // What comes to it again has to wait for a file that bore it, as long as that is followed.
+            let is_waited_for =
+                |(id, number): (FileId, u64)| self.file(id).is_some_and(|file| file.source.number == number);
+            let idle = |name: &Name| {
+                !name.explicit
+                    && name.bears.is_none()
+                    && name.line.is_empty()
+                    && !name.last_bore.is_some_and(is_waited_for)
+            };
+            if self.names.get(id.0).is_some_and(idle) {
                 let name = self.names.remove(id.0);
                 self.by_path.remove(&name.path);
                 self.unplace(id, name.places);
             }
         }
-        self.retire_nameless();
     }
 
-    /// Finds out which inode bears the name, and follows it.
-    pub(super) fn look_at(&mut self, id: NameId, start: Start) -> Result<(), NotFollowable> {
+    /// Finds out which inode bears the name. `start`: where to start in it, when following starts; later,
+    /// it is one that came, and is read from its beginning.
+    pub(super) fn look_at(&mut self, id: NameId, start: Option<Start>) -> Result<(), NotFollowable> {
         let Some(name) = self.names.get(id.0) else { return Ok(()) };
         let (path, bears) = (name.path.clone(), name.bears);
         let linked = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_symlink());
@@ -138,6 +179,8 @@ impl Follower {
             // Before it is looked at: what changes from now on is heard where it points to now.
             self.place(id);
         }
+        let resumed = start.is_some() && bears.is_none() && self.resume(id);
+        let start = if resumed { Some(Start::FromByte(1)) } else { start };
         let known = bears.and_then(|file| self.file(file)).map(|file| file.identity);
         let metadata = match identity::look(&path) {
             Ok(metadata) => metadata,
@@ -146,34 +189,64 @@ impl Follower {
                 return Err(error);
             }
             Err(error) => {
-                if bears.is_some() {
+                if resumed {
+                    self.advance(id);
+                    self.bear(id, None);
+                } else if bears.is_some() {
                     self.rotated(Rotation::Unlink);
                     self.bear(id, None);
                 }
                 return Err(error);
             }
         };
-        if known == Some(Identity::of(&metadata)) {
+        let unsure = self.names.get_mut(id.0).is_some_and(|name| std::mem::take(&mut name.unsure));
+        if let Some(file) = bears.filter(|_| known == Some(Identity::of(&metadata))) {
+            self.settle_in(id, file);
             return Ok(());
         }
-        let file = self.adopt(&path, start, linked)?;
-        if let Some(old) = bears.filter(|old| *old != file) {
-            self.rotated(Rotation::Replace);
-            self.notice(format_args!("'{}' has been replaced; following the new file", path.display()));
-            self.read_before(old, file);
-        } else if self.names.get(id.0).is_some_and(|name| name.said.is_some()) {
-            self.notice(format_args!("'{}' has appeared; following it", path.display()));
+        if unsure {
+            self.make_up_for_lost_hints(id);
         }
-        self.bear(id, Some(file));
+        if (start.is_none() || resumed) && self.expect_comer(id) {
+            return Ok(());
+        }
+        let (open, metadata) = self.open(&path)?;
+        let file = self.take_up(&path, open, &metadata, start.unwrap_or(Start::FromByte(1)), linked, None)?;
+        if let Some(name) = self.names.get_mut(id.0) {
+            name.line.push(Bearer::File(file));
+        }
+        self.advance(id);
+        self.settle_in(id, file);
         Ok(())
     }
 
-    fn bear(&mut self, id: NameId, file: Option<FileId>) {
+    /// The name was looked at, and its entry bears this file.
+    fn settle_in(&mut self, id: NameId, file: FileId) {
+        let Some(place) = self.names.get(id.0).and_then(|name| name.places.last().cloned()) else { return };
+        let entry = self.directories.get_mut(place.0).and_then(|found| found.entries.get_mut(&place.1));
+        if let Some(entry) = entry.filter(|entry| entry.bearer.is_none()) {
+            entry.bearer = Some(Bearer::File(file));
+            if let Some(file) = self.file_mut(file) {
+                file.place = Some(place);
+            }
+        }
+    }
+
+    pub(super) fn bear(&mut self, id: NameId, file: Option<FileId>) {
         let Some(name) = self.names.get_mut(id.0) else { return };
         name.said = None;
         let before = std::mem::replace(&mut name.bears, file);
+        if let Some(old) = before.and_then(|old| self.files.get(old.0 as usize)) {
+            name.last_bore = Some((old.id, old.source.number));
+        }
+        let goes_on = self.observer.is_some() && !self.stopping;
         if let Some(file) = file.and_then(|file| self.file_mut(file)) {
             file.names.push(id);
+            if goes_on && file.stream.is_none() {
+                // It may have lost its last name before, and have been about to be let go.
+                file.finish = false;
+                file.leaves_at = None;
+            }
         }
         if let Some(old) = before
             && let Some(file) = self.file_mut(old)
@@ -186,74 +259,126 @@ impl Follower {
     }
 
     /// Inodes that lost their last name, and were not given another by the same batch, are drained.
-    fn retire_nameless(&mut self) {
+    pub(super) fn retire_nameless(&mut self) {
         for id in std::mem::take(&mut self.nameless) {
-            let Some(file) = self.files.get_mut(id.0 as usize).filter(|file| file.names.is_empty()) else {
+            let Some(file) = self.files.get(id.0 as usize).filter(|file| file.names.is_empty()) else {
                 continue;
             };
-            if let Ok(descriptor) = self.descriptors.get(id, &mut file.path, file.identity)
-                && let Some(observer) = self.observer.as_mut()
-            {
+            let is_stream = file.stream.is_some();
+            if self.is_in_line(id) {
+                // It will bear that name once those before it are known.
+                continue;
+            }
+            if !is_stream {
                 // Its directory will not hear of it under a name that is followed.
-                let watched = observer.follow_file(id, descriptor.as_fd(), Reach::Alone);
-                self.look_instead(id, watched);
+                self.watch(id, true);
             }
             self.leave_later(id);
             self.written(id, None);
         }
     }
 
-    /// The file that bears a path now: the one that is followed already, or a new one.
-    fn adopt(&mut self, path: &Path, start: Start, linked: bool) -> Result<FileId, NotFollowable> {
-        let (descriptor, metadata) = match identity::open(path) {
+    /// Opens a name; where the descriptors are spent, others are closed for it.
+    pub(super) fn open(&mut self, path: &Path) -> Result<(File, Metadata), NotFollowable> {
+        match identity::open(path) {
             Err(NotFollowable::Descriptors { .. }) => {
                 self.descriptors.make_room();
-                identity::open(path)?
+                identity::open(path)
             }
-            other => other?,
-        };
-        let identity = Identity::of(&metadata);
+            other => other,
+        }
+    }
+
+    /// Follows an open file: the one that is followed already, or a new one.
+    pub(super) fn take_up(
+        &mut self,
+        path: &Path,
+        descriptor: File,
+        metadata: &Metadata,
+        start: Start,
+        linked: bool,
+        number: Option<u64>,
+    ) -> Result<FileId, NotFollowable> {
+        let identity = Identity::of(metadata);
         if let Some(id) = self.by_identity.get(&identity) {
             return Ok(*id);
         }
         let offset = start_offset(&descriptor, metadata.len(), start)
             .map_err(|source| NotFollowable::System { path: path.to_owned(), source })?;
-        let entry = self.files.vacant_entry();
-        let id = FileId(u32::try_from(entry.key()).unwrap_or(u32::MAX));
-        entry.insert(FollowedFile {
-            id,
-            source: Arc::new(Source { path: path.to_owned(), dev: metadata.dev(), inode: metadata.ino() }),
-            identity,
-            path: path.to_owned(),
-            position: Position::at(offset),
-            names: Vec::new(),
-            leaves_at: None,
-            untold: false,
-            queued: false,
-            answered: false,
-            before: Vec::new(),
-            waits: false,
-            finish: self.observer.is_none() || self.stopping,
-            end: (self.observer.is_none() || self.stopping).then_some(metadata.len()),
-            written_ns: None,
-        });
-        self.by_identity.insert(identity, id);
-        if let Some(observer) = self.observer.as_mut() {
-            let reach = if linked || metadata.nlink() > 1 { Reach::Alone } else { Reach::ThroughDirectory };
-            let watched = observer.follow_file(id, descriptor.as_fd(), reach);
-            self.look_instead(id, watched);
-            if stat::unseen_filesystem(descriptor.as_fd()).unwrap_or(None).is_some() {
-                self.looked.add(id);
+        let recalled = self.recall(path, &descriptor, metadata);
+        let (position, number) = match (self.retired.pop(&identity), recalled) {
+            // It is back.
+            (Some((read_to, print, number)), _) if print.is_of(&descriptor, read_to).unwrap_or(false) => {
+                (Position::known(read_to, print), number)
             }
-        }
-        self.descriptors.keep(id, descriptor);
-        self.queue(id);
+            (_, Some(known)) => (Position::known(known.offset, known.print), known.number),
+            (_, None) => (Position::at(offset), number.unwrap_or_else(|| self.next_number())),
+        };
+        let id = self.insert_file(path, descriptor, metadata, position, number);
+        self.watch(id, linked || metadata.nlink() > 1);
         Ok(id)
+    }
+
+    /// Follows an open file from a position. What was read of it in an earlier run may be no longer there.
+    pub(super) fn insert_file(
+        &mut self,
+        path: &Path,
+        descriptor: File,
+        metadata: &Metadata,
+        position: Position,
+        number: u64,
+    ) -> FileId {
+        let end = (self.observer.is_none() || self.stopping).then_some(metadata.len());
+        let source = Source { path: path.to_owned(), dev: metadata.dev(), inode: metadata.ino(), number };
+        let id = FileId(u32::try_from(self.files.vacant_key()).unwrap_or(u32::MAX));
+        let changed = !position.is_in(&descriptor);
+        // What lies in a file that changed is not what was read: its copy would not be known by it.
+        let position = if changed { position } else { position.primed(&descriptor) };
+        let file = FollowedFile {
+            finish: end.is_some(),
+            end,
+            seen_bytes: metadata.len(),
+            generation: if self.memory.is_kept { resume::generation(&descriptor) } else { None },
+            ..FollowedFile::new(id, source, Identity::of(metadata), position)
+        };
+        self.insert(file);
+        self.descriptors.keep(id, descriptor);
+        if changed {
+            self.changed_meanwhile(id, metadata.len());
+        }
+        id
+    }
+
+    /// Follows a file.
+    pub(super) fn insert(&mut self, file: FollowedFile) {
+        let (id, identity, number) = (file.id, file.identity, file.source.number);
+        if self.memory.is_kept {
+            self.memory.touched.push((number, Some(file.position.handed_on())));
+            self.by_number.insert(number, id);
+        }
+        self.files.insert(file);
+        self.by_identity.insert(identity, id);
+        self.queue(id);
+    }
+
+    /// Has the observer hint at the file's bytes. `alone`: its directory does not hear of all writes.
+    fn watch(&mut self, id: FileId, alone: bool) {
+        let Some(file) = self.files.get_mut(id.0 as usize) else { return };
+        let Ok(descriptor) = self.descriptors.get(id, &mut file.path, file.identity) else { return };
+        let Some(observer) = self.observer.as_mut() else { return };
+        let reach = if alone { Reach::Alone } else { Reach::ThroughDirectory };
+        let watched = observer.follow_file(id, descriptor.as_fd(), reach);
+        if stat::unseen_filesystem(descriptor.as_fd()).unwrap_or(None).is_some() {
+            self.looked.add(id);
+        }
+        self.look_instead(id, watched);
     }
 
     /// Where a file could not be watched, it is looked at every second instead.
     fn look_instead(&mut self, id: FileId, watched: Result<(), ObserveError>) {
-        if let Err(error) = watched {
+        if let Err(ObserveError::Looking) = watched {
+            self.looked.add(id);
+        } else if let Err(error) = watched {
             self.notice(format_args!("{error}; looking at the file every second instead"));
             self.looked.add(id);
         }

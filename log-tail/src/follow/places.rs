@@ -13,9 +13,9 @@ use std::{
 
 use super::{
     Follower, Identity, NameId, PatternId, RECHECK_AFTER, Waiting, directories::Directory, identity,
-    start::Start,
+    route::route, start::Start, succession::Place,
 };
-use crate::observe::{DirectoryId, stat};
+use crate::observe::{DirectoryId, Interest, ObserveError, stat};
 
 impl Follower {
     /// Has the name's directory watched, and its target's where it is a symbolic link; or, where the
@@ -27,20 +27,20 @@ impl Follower {
         let Some(name) = self.names.get_mut(id.0) else { return };
         let path = name.path.clone();
         name.linked = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_symlink());
-        let target = if name.linked { target_of(&path) } else { None };
         let before = std::mem::take(&mut name.places);
-        let mut places = Vec::with_capacity(1);
-        for place in [Some(path), target].into_iter().flatten() {
+        let mut places: Vec<Place> = Vec::with_capacity(1);
+        for place in if name.linked { links_of(&path) } else { vec![path] } {
             let Some(entry) = place.file_name().map(OsStr::to_owned) else { continue };
             if let Some(directory) = self.parent_or_wait(&place, Waiting::Name(id)) {
+                self.hear_writes(directory);
                 places.push((directory, entry));
             }
         }
         for (directory, entry) in &places {
             if let Some(found) = self.directories.get_mut(*directory) {
-                let names = found.names.entry(entry.clone()).or_default();
-                if !names.contains(&id) {
-                    names.push(id);
+                let entry = found.entries.entry(entry.clone()).or_default();
+                if !entry.names.contains(&id) {
+                    entry.names.push(id);
                 }
             }
         }
@@ -53,12 +53,10 @@ impl Follower {
     pub(super) fn unplace(&mut self, id: NameId, places: Vec<(DirectoryId, OsString)>) {
         for (directory, entry) in places {
             let Some(found) = self.directories.get_mut(directory) else { continue };
-            if let Some(names) = found.names.get_mut(&entry) {
-                names.retain(|other| *other != id);
-                if names.is_empty() {
-                    found.names.remove(&entry);
-                }
+            if let Some(entry) = found.entries.get_mut(&entry) {
+                entry.names.retain(|other| *other != id);
             }
+            found.forget_idle(&entry);
             self.drop_idle(directory);
         }
     }
@@ -94,32 +92,102 @@ impl Follower {
         let open = open_directory(path)?;
         let identity = Identity::of(&open.metadata()?);
         let id = self.directories.insert(path.to_owned(), identity);
+        self.lead_to(id, path);
         let remote = stat::unseen_filesystem(open.as_fd()).unwrap_or(None);
-        let watched =
-            self.observer.as_mut().map(|observer| observer.follow_directory(id, path, open.as_fd()));
-        let trouble = match (watched, remote) {
-            (Some(Err(error)), _) => Some(error.to_string()),
-            (_, Some(filesystem)) => Some(format!(
-                "'{}' is on {filesystem}, which other hosts can write to unseen",
-                path.display()
-            )),
-            _ => None,
-        };
-        if let Some(trouble) = trouble {
-            self.notice(format_args!("{trouble}; looking at it every second"));
+        if let Some(filesystem) = remote {
             if let Some(directory) = self.directories.get_mut(id) {
-                directory.unwatched = true;
+                directory.remote = true;
             }
+            let path = path.display();
+            self.notice(format_args!(
+                "'{path}' is on {filesystem}, which other hosts can write to unseen; looking at it every second"
+            ));
         }
+        self.watch_directory(id, path);
         Ok(id)
     }
 
-    fn drop_idle(&mut self, id: DirectoryId) {
-        if self.directories.get(id).is_some_and(Directory::is_idle) {
-            self.directories.remove(id);
-            if let Some(observer) = self.observer.as_mut() {
-                observer.leave_directory(id);
+    /// Has every entry heard of through which a directory's path is reached: it may come to mean another.
+    fn lead_to(&mut self, id: DirectoryId, path: &Path) {
+        for (parent, entry) in route(path) {
+            if parent == path {
+                continue;
             }
+            // Where it cannot be listened to, the sweep will notice.
+            let Ok(parent) = self.directory(&parent) else { continue };
+            if let Some(directory) = self.directories.get_mut(parent) {
+                let leads_to = &mut directory.entries.entry(entry.clone()).or_default().leads_to;
+                if !leads_to.contains(&id) {
+                    leads_to.push(id);
+                }
+            }
+            if let Some(directory) = self.directories.get_mut(id) {
+                directory.through.push((parent, entry));
+            }
+        }
+    }
+
+    fn renew_route(&mut self, id: DirectoryId, path: &Path) {
+        let Some(directory) = self.directories.get_mut(id) else { return };
+        let mut left = std::mem::take(&mut directory.through);
+        self.lead_to(id, path);
+        if let Some(directory) = self.directories.get(id) {
+            left.retain(|place| !directory.through.contains(place));
+        }
+        self.leave_route(id, left);
+    }
+
+    /// The observer is to tell of writes to the files in a directory too.
+    fn hear_writes(&mut self, id: DirectoryId) {
+        let Some(directory) = self.directories.get_mut(id).filter(|directory| !directory.hears_writes) else {
+            return;
+        };
+        directory.hears_writes = true;
+        let path = directory.path.clone();
+        self.watch_directory(id, &path);
+    }
+
+    fn watch_directory(&mut self, id: DirectoryId, path: &Path) {
+        let Some(directory) = self.directories.get(id) else { return };
+        let interest = if directory.hears_writes { Interest::Writes } else { Interest::Entries };
+        let watched = open_directory(path).ok().zip(self.observer.as_mut());
+        if let Some((open, observer)) = watched
+            && let Err(error) = observer.follow_directory(id, path, open.as_fd(), interest)
+        {
+            self.look_at_directory_instead(id, &error);
+        }
+    }
+
+    fn look_at_directory_instead(&mut self, id: DirectoryId, trouble: &ObserveError) {
+        let Some(directory) = self.directories.get_mut(id) else { return };
+        // One that is only on the way is left to the sweep.
+        if !directory.hears_writes && directory.patterns.is_empty() {
+            return;
+        }
+        if !std::mem::replace(&mut directory.unwatched, true) && !matches!(trouble, ObserveError::Looking) {
+            self.notice(format_args!("{trouble}; looking at it every second"));
+        }
+    }
+
+    pub(super) fn drop_idle(&mut self, id: DirectoryId) {
+        if !self.directories.get(id).is_some_and(Directory::is_idle) {
+            return;
+        }
+        let gone = self.directories.remove(id);
+        if let Some(observer) = self.observer.as_mut() {
+            observer.leave_directory(id);
+        }
+        self.leave_route(id, gone.map(|gone| gone.through).unwrap_or_default());
+    }
+
+    fn leave_route(&mut self, id: DirectoryId, through: Vec<Place>) {
+        for (parent, entry) in through {
+            let Some(directory) = self.directories.get_mut(parent) else { continue };
+            if let Some(entry) = directory.entries.get_mut(&entry) {
+                entry.leads_to.retain(|other| *other != id);
+            }
+            directory.forget_idle(&entry);
+            self.drop_idle(parent);
         }
     }
 
@@ -127,19 +195,24 @@ impl Follower {
     pub(super) fn entry_changed(&mut self, id: DirectoryId, name: &OsStr) {
         let Some(directory) = self.directories.get_mut(id) else { return };
         if name.is_empty() {
-            self.doubtful.extend(directory.names.values().flatten());
+            self.doubtful.extend(directory.names());
             self.expand_again(id);
             return;
         }
-        self.doubtful.extend(directory.names.get(name).into_iter().flatten());
+        let entry = directory.entries.get(name);
+        self.doubtful.extend(entry.into_iter().flat_map(|entry| &entry.names));
+        let leads_to = entry.map(|entry| entry.leads_to.clone()).unwrap_or_default();
         let waiting = std::mem::take(&mut directory.waiting);
         let patterns = directory.patterns.clone();
         let path = directory.path.join(name);
         for waiting in waiting {
             self.try_again(waiting);
         }
+        for directory in leads_to {
+            self.doubt_directory(directory);
+        }
         for (pattern, depth) in patterns {
-            self.match_entry(pattern, depth, &path, Start::FromByte(1));
+            self.match_entry(pattern, depth, &path, None);
         }
         self.drop_idle(id);
     }
@@ -163,13 +236,9 @@ impl Follower {
         self.check_directory(id);
         let Some(directory) = self.directories.get(id) else { return };
         let path = directory.path.clone();
-        self.doubtful.extend(directory.names.values().flatten());
-        let watched = open_directory(&path).ok().zip(self.observer.as_mut());
-        if let Some((open, observer)) = watched
-            && let Err(error) = observer.follow_directory(id, &path, open.as_fd())
-        {
-            self.notice(error);
-        }
+        self.doubtful.extend(directory.names());
+        self.renew_route(id, &path);
+        self.watch_directory(id, &path);
         self.expand_again(id);
         for waiting in
             self.directories.get_mut(id).map(|found| std::mem::take(&mut found.waiting)).unwrap_or_default()
@@ -182,7 +251,7 @@ impl Follower {
     fn try_again(&mut self, waiting: Waiting) {
         match waiting {
             Waiting::Name(name) => self.replace_name(name),
-            Waiting::Pattern(pattern) => self.expand_base(pattern, Start::FromByte(1)),
+            Waiting::Pattern(pattern) => self.expand_base(pattern, None),
         }
     }
 
@@ -192,15 +261,26 @@ impl Follower {
         if fs::metadata(&directory.path).is_ok_and(|metadata| Identity::of(&metadata) == directory.identity) {
             return;
         }
+        let bearers: Vec<_> = directory.entries.values().filter_map(|entry| entry.bearer).collect();
+        for bearer in bearers {
+            self.out_of_sight(bearer);
+        }
         let Some(gone) = self.directories.remove(id) else { return };
         if let Some(observer) = self.observer.as_mut() {
             observer.leave_directory(id);
         }
-        for name in gone.names.into_values().flatten() {
+        // Everything that is reached through it may be another now.
+        let below: Vec<DirectoryId> =
+            gone.entries.values().flat_map(|entry| &entry.leads_to).copied().collect();
+        self.leave_route(id, gone.through.clone());
+        for directory in below {
+            self.doubt_directory(directory);
+        }
+        for name in gone.names() {
             self.replace_name(name);
         }
         for (pattern, _) in gone.patterns {
-            self.expand_base(pattern, Start::FromByte(1));
+            self.expand_base(pattern, None);
         }
         for waiting in gone.waiting {
             self.try_again(waiting);
@@ -212,19 +292,20 @@ impl Follower {
         let Some(directory) = self.directories.get(id) else { return };
         let (path, patterns) = (directory.path.clone(), directory.patterns.clone());
         for (pattern, depth) in patterns {
-            self.match_entries(pattern, depth, &path, Start::FromByte(1));
+            self.match_entries(pattern, depth, &path, None);
         }
     }
 
-    pub(super) fn expand_base(&mut self, id: PatternId, start: Start) {
+    pub(super) fn expand_base(&mut self, id: PatternId, start: Option<Start>) {
         let base = self.patterns[id.0].base().to_owned();
         let base = if base.as_os_str().is_empty() { PathBuf::from(".") } else { base };
         self.expand(id, 0, &base, start);
     }
 
-    fn expand(&mut self, id: PatternId, depth: usize, path: &Path, start: Start) {
+    fn expand(&mut self, id: PatternId, depth: usize, path: &Path, start: Option<Start>) {
         if self.observer.is_some() {
             let Some(directory) = self.parent_or_wait(&path.join("*"), Waiting::Pattern(id)) else { return };
+            self.hear_writes(directory);
             if let Some(directory) = self.directories.get_mut(directory)
                 && !directory.patterns.contains(&(id, depth))
             {
@@ -234,7 +315,7 @@ impl Follower {
         self.match_entries(id, depth, path, start);
     }
 
-    fn match_entries(&mut self, id: PatternId, depth: usize, path: &Path, start: Start) {
+    fn match_entries(&mut self, id: PatternId, depth: usize, path: &Path, start: Option<Start>) {
         let mut entries: Vec<PathBuf> = fs::read_dir(path)
             .into_iter()
             .flatten()
@@ -247,7 +328,21 @@ impl Follower {
         }
     }
 
-    fn match_entry(&mut self, id: PatternId, depth: usize, path: &Path, start: Start) {
+    /// Follows what has come to a name that a pattern matches, whether it still bears it or not.
+    pub(super) fn follow_match(&mut self, id: DirectoryId, name: &OsStr) {
+        let Some(directory) = self.directories.get(id).filter(|found| !found.patterns.is_empty()) else {
+            return;
+        };
+        let path = directory.path.join(name);
+        let path = path.strip_prefix(".").unwrap_or(&path);
+        let matches = |(id, depth): &(PatternId, usize)| self.patterns[id.0].meaning(*depth, name).file;
+        if !self.by_path.contains_key(path) && directory.patterns.iter().any(matches) {
+            self.insert_name(path, false);
+        }
+    }
+
+    /// `start`: where to start in it, when following starts; later, files are read from their beginning.
+    fn match_entry(&mut self, id: PatternId, depth: usize, path: &Path, start: Option<Start>) {
         let Some(name) = path.file_name() else { return };
         let meaning = self.patterns[id.0].meaning(depth, name);
         if !meaning.enter.is_empty() && fs::metadata(path).is_ok_and(|metadata| metadata.is_dir()) {
@@ -261,8 +356,12 @@ impl Follower {
             return;
         }
         let name = self.insert_name(path, false);
-        if let Err(error) = self.look_at(name, start) {
-            self.notice(error);
+        match start.map(|start| self.look_at(name, Some(start))) {
+            None => {
+                self.doubtful.insert(name);
+            }
+            Some(Err(error)) => self.notice(error),
+            Some(Ok(())) => {}
         }
     }
 }
@@ -271,9 +370,14 @@ fn open_directory(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY | libc::O_CLOEXEC).open(path)
 }
 
-/// What a symbolic link points to, whether it is there or not.
-fn target_of(link: &Path) -> Option<PathBuf> {
-    fs::canonicalize(link).ok().or_else(|| Some(parent_of(link).join(fs::read_link(link).ok()?)))
+/// A symbolic link, every link it leads to, and in the end what they point to, whether that is there or not.
+fn links_of(link: &Path) -> Vec<PathBuf> {
+    let entries = route(link).into_iter().map(|(directory, name)| directory.join(name));
+    let mut links: Vec<PathBuf> = entries.collect();
+    let last = links.pop();
+    links.retain(|entry| fs::symlink_metadata(entry).is_ok_and(|metadata| metadata.is_symlink()));
+    links.extend(last);
+    links
 }
 
 /// The directory a path lies in; `.` for a bare name.

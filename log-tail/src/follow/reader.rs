@@ -2,16 +2,28 @@
 //!
 //! A line whose newline has not been written yet is held back. A line longer than `max_line_bytes` is
 //! handed on in pieces, so memory is bounded whatever is written.
+//!
+//! Every read takes the last bytes read before along once more, and compares them: a file that was
+//! truncated and has grown past the old offset again has other bytes there. That costs no system call.
 
-use std::{fs::File, io, num::NonZeroUsize, os::fd::AsRawFd};
+use std::{
+    fs::File,
+    io,
+    num::NonZeroUsize,
+    os::{fd::AsRawFd, unix::fs::FileExt},
+};
 
 use bytes::{Bytes, BytesMut};
 
+use super::print::Print;
 use crate::record::Ending;
 
 /// Bytes asked for at once: large enough that system calls do not count, small enough to stay in the
 /// processor's second-level cache until it is written.
 pub const BLOCK_BYTES: usize = 256 << 10;
+
+/// Bytes before the offset that are read again and compared.
+const CONTEXT_BYTES: usize = 64;
 
 /// How far a file has been read.
 #[derive(Debug, Default)]
@@ -22,6 +34,43 @@ pub struct Position {
     held: BytesMut,
     /// A piece of the line at `handed_on` was handed on.
     within_line: bool,
+    context: Context,
+    /// What the bytes that were read are recognised by.
+    pub print: Print,
+}
+
+/// The last bytes before the offset that is read from next; none where nothing was read.
+#[derive(Clone, Copy)]
+struct Context {
+    bytes: [u8; CONTEXT_BYTES],
+    length: u8,
+}
+
+impl Default for Context {
+    fn default() -> Self {
+        Self { bytes: [0; CONTEXT_BYTES], length: 0 }
+    }
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Context({} bytes)", self.length)
+    }
+}
+
+impl Context {
+    fn get(&self) -> &[u8] {
+        &self.bytes[..self.length.into()]
+    }
+
+    fn set(&mut self, before: &[u8]) {
+        let before = &before[before.len().saturating_sub(CONTEXT_BYTES)..];
+        // Where little was read, what was there before it still belongs to the context.
+        let keep = usize::from(self.length).min(CONTEXT_BYTES - before.len());
+        self.bytes.copy_within(usize::from(self.length) - keep..self.length.into(), 0);
+        self.bytes[keep..keep + before.len()].copy_from_slice(before);
+        self.length = u8::try_from(keep + before.len()).unwrap_or(0);
+    }
 }
 
 /// What one read gave.
@@ -33,14 +82,59 @@ pub enum Step {
     Held,
     /// Nothing more to read at present.
     EndOfFile,
-    /// What was read is not to be trusted: the file changed meanwhile. The position is what it was.
+    /// What was read is not to be trusted: the observer says that the file changed meanwhile. The
+    /// position is what it was.
     Changed,
+    /// The bytes before the offset are gone, or are no longer what they were. The position is what it was.
+    Rewritten,
 }
+
+/// Where the bytes of a file come from.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A file, which can be read anywhere.
+    File(&'a File),
+    /// A stream that stands at the offset, and can only be read forward.
+    Stream(&'a mut dyn Stream),
+}
+
+/// A stream that can be read forward.
+pub trait Stream: io::Read + std::fmt::Debug {}
+
+impl<T: io::Read + std::fmt::Debug> Stream for T {}
 
 impl Position {
     /// Starts at an offset.
     pub fn at(offset: u64) -> Self {
         Self { handed_on: offset, ..Self::default() }
+    }
+
+    /// Starts at an offset up to which the content is known.
+    pub fn known(offset: u64, print: Print) -> Self {
+        Self { handed_on: offset, print, ..Self::default() }
+    }
+
+    /// Whether what was read up to here lies in this file, as far as is known.
+    pub fn is_in(&self, file: &File) -> bool {
+        self.handed_on == 0
+            || self.print.marks().is_empty()
+            || self.print.is_of(file, self.read_to()).unwrap_or(true)
+    }
+
+    /// With the bytes that lie before the offset in this file, to compare them from now on. What cannot be
+    /// read is not compared: reading on will say why.
+    pub fn primed(mut self, file: &File) -> Self {
+        if self.context.length > 0 {
+            return self;
+        }
+        let mut before = [0; CONTEXT_BYTES];
+        let wanted = usize::try_from(self.read_to()).map_or(CONTEXT_BYTES, |to| to.min(CONTEXT_BYTES));
+        let from = self.read_to() - wanted as u64;
+        if file.read_exact_at(&mut before[..wanted], from).is_ok() {
+            self.context.set(&before[..wanted]);
+            self.print.note(self.read_to(), &before[..wanted]);
+        }
+        self
     }
 
     /// Offset of the first byte that was not handed on.
@@ -71,10 +165,19 @@ impl Position {
         Some((offset, rest))
     }
 
+    /// What lies before the offset is now taken to be what it should be: the file was written over there.
+    pub fn forget_context(&mut self) {
+        self.context.length = 0;
+    }
+
     fn hand_on(&mut self, bytes: Bytes, ending: Ending) -> Step {
         let offset = self.handed_on;
         self.handed_on += bytes.len() as u64;
         self.within_line = ending == Ending::Piece;
+        if offset == 0 {
+            self.print.note_head(&bytes);
+        }
+        self.print.note(self.handed_on, &bytes);
         Step::Block { offset, bytes, ending }
     }
 }
@@ -96,10 +199,10 @@ impl Reader {
     /// Reads the next block. `changed` is asked after the bytes were read, and before they are believed.
     ///
     /// # Errors
-    /// pread(2)'s.
+    /// pread(2)'s, or the stream's.
     pub fn step(
         &mut self,
-        file: &File,
+        input: Input<'_>,
         position: &mut Position,
         changed: impl FnOnce() -> bool,
     ) -> io::Result<Step> {
@@ -108,36 +211,38 @@ impl Reader {
         let mut buffer = std::mem::take(if fresh { &mut self.block } else { &mut position.held });
         let before = buffer.len();
         buffer.reserve(if fresh { BLOCK_BYTES } else { BLOCK_BYTES.min(before.max(4096)) });
-        let read = read_at(file, &mut buffer, position.handed_on + before as u64);
-        let put_back = |reader: &mut Self, position: &mut Position, buffer| {
-            *(if fresh { &mut reader.block } else { &mut position.held }) = buffer;
+        let offset = position.handed_on + before as u64;
+        let read = match input {
+            Input::File(file) => read_at(file, &mut buffer, offset, position.context.get()),
+            Input::Stream(stream) => read_on(stream, &mut buffer),
         };
-        match read {
-            Err(error) => {
-                put_back(self, position, buffer);
-                return Err(error);
+        let outcome = match read {
+            Err(error) => Err(error),
+            Ok(Read::Bytes) if changed() => Ok(Step::Changed),
+            Ok(Read::Bytes) => {
+                position.context.set(&buffer[before..]);
+                return Ok(self.cut(position, buffer, before, fresh));
             }
-            Ok(0) => {
-                put_back(self, position, buffer);
-                return Ok(Step::EndOfFile);
-            }
-            Ok(_) if changed() => {
-                buffer.truncate(before);
-                put_back(self, position, buffer);
-                return Ok(Step::Changed);
-            }
-            Ok(_) => {}
-        }
+            Ok(Read::Nothing) => Ok(Step::EndOfFile),
+            Ok(Read::OtherContext) => Ok(Step::Rewritten),
+        };
+        buffer.truncate(before);
+        *(if fresh { &mut self.block } else { &mut position.held }) = buffer;
+        outcome
+    }
+
+    /// Hands on the whole lines of what was read, and holds the rest.
+    fn cut(&mut self, position: &mut Position, mut buffer: BytesMut, before: usize, fresh: bool) -> Step {
         if let Some(newline) = memchr::memrchr(b'\n', &buffer[before..]) {
             let whole = buffer.split_to(before + newline + 1).freeze();
             self.hold(position, buffer, fresh);
-            return Ok(position.hand_on(whole, Ending::Newline));
+            return position.hand_on(whole, Ending::Newline);
         }
         if buffer.len() < self.max_line_bytes.get() {
             self.hold(position, buffer, fresh);
-            return Ok(Step::Held);
+            return Step::Held;
         }
-        Ok(position.hand_on(buffer.split().freeze(), Ending::Piece))
+        position.hand_on(buffer.split().freeze(), Ending::Piece)
     }
 
     /// Keeps the bytes behind the last newline: in a buffer of their own size where they lie in the
@@ -153,23 +258,57 @@ impl Reader {
     }
 }
 
-/// Appends what pread(2) gives into the buffer's spare room, however much that is.
-fn read_at(file: &File, buffer: &mut BytesMut, offset: u64) -> io::Result<usize> {
-    let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;
+enum Read {
+    /// At least one byte more.
+    Bytes,
+    /// None, and the context is there.
+    Nothing,
+    /// The context is not there, or is another.
+    OtherContext,
+}
+
+/// Appends what lies at `offset` into the buffer's spare room, however much that is, provided that
+/// `context` still lies before it.
+fn read_at(file: &File, buffer: &mut BytesMut, offset: u64, context: &[u8]) -> io::Result<Read> {
+    let from = libc::off_t::try_from(offset - context.len() as u64).map_err(io::Error::other)?;
+    let mut found = [0_u8; CONTEXT_BYTES];
     loop {
         let spare = buffer.spare_capacity_mut();
-        // SAFETY: the kernel writes at most `spare.len()` bytes to memory that this buffer owns alone.
-        let read = unsafe { libc::pread(file.as_raw_fd(), spare.as_mut_ptr().cast(), spare.len(), offset) };
+        let parts = [
+            libc::iovec { iov_base: found.as_mut_ptr().cast(), iov_len: context.len() },
+            libc::iovec { iov_base: spare.as_mut_ptr().cast(), iov_len: spare.len() },
+        ];
+        // SAFETY: the kernel writes at most `context.len()` bytes to `found`, which is at least as long,
+        // and at most `spare.len()` bytes to memory that the buffer owns alone.
+        let read = unsafe { libc::preadv(file.as_raw_fd(), parts.as_ptr(), 2, from) };
         if let Ok(read) = usize::try_from(read) {
-            // SAFETY: the kernel has initialised that many bytes more.
-            unsafe { buffer.set_len(buffer.len() + read) };
-            return Ok(read);
+            let Some(new) = read.checked_sub(context.len()).filter(|_| found[..context.len()] == *context)
+            else {
+                return Ok(Read::OtherContext);
+            };
+            // SAFETY: the kernel has initialised that many bytes of the spare room.
+            unsafe { buffer.set_len(buffer.len() + new) };
+            return Ok(if new == 0 { Read::Nothing } else { Read::Bytes });
         }
         let error = io::Error::last_os_error();
         if error.kind() != io::ErrorKind::Interrupted {
             return Err(error);
         }
     }
+}
+
+/// Appends what a stream gives next.
+fn read_on(stream: &mut dyn Stream, buffer: &mut BytesMut) -> io::Result<Read> {
+    let before = buffer.len();
+    buffer.resize(buffer.capacity(), 0);
+    let read = loop {
+        match stream.read(&mut buffer[before..]) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => break other,
+        }
+    };
+    buffer.truncate(before + read.as_ref().copied().unwrap_or(0));
+    Ok(if read? == 0 { Read::Nothing } else { Read::Bytes })
 }
 
 #[cfg(test)]
@@ -191,11 +330,17 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         let (mut reader, mut position) = (reader(100), Position::at(0));
         file.write_all(b"one\ntw").unwrap();
-        assert_eq!(reader.step(&file, &mut position, || false).unwrap(), block(0, b"one\n", Ending::Newline));
-        assert_eq!(reader.step(&file, &mut position, || false).unwrap(), Step::EndOfFile);
+        assert_eq!(
+            reader.step(Input::File(&file), &mut position, || false).unwrap(),
+            block(0, b"one\n", Ending::Newline)
+        );
+        assert_eq!(reader.step(Input::File(&file), &mut position, || false).unwrap(), Step::EndOfFile);
         assert_eq!((position.handed_on(), position.read_to()), (4, 6));
         file.write_all(b"o\n").unwrap();
-        assert_eq!(reader.step(&file, &mut position, || false).unwrap(), block(4, b"two\n", Ending::Newline));
+        assert_eq!(
+            reader.step(Input::File(&file), &mut position, || false).unwrap(),
+            block(4, b"two\n", Ending::Newline)
+        );
     }
 
     #[test]
@@ -206,14 +351,14 @@ mod tests {
         let (mut reader, mut position) = (reader(1 << 20), Position::at(0));
         let mut total = 0;
         loop {
-            match reader.step(&file, &mut position, || false).unwrap() {
+            match reader.step(Input::File(&file), &mut position, || false).unwrap() {
                 Step::Block { bytes, ending, .. } => {
                     assert_eq!(ending, Ending::Piece);
                     assert!(bytes.len() < (1 << 20) + BLOCK_BYTES * 2);
                     total += bytes.len();
                 }
                 Step::Held => {}
-                Step::EndOfFile | Step::Changed => break,
+                Step::EndOfFile | Step::Changed | Step::Rewritten => break,
             }
         }
         assert_eq!(total + position.held_bytes(), long.len());
@@ -226,13 +371,65 @@ mod tests {
         let (mut reader, mut position) = (reader(100), Position::at(0));
         file.write_all(b"one\ntw").unwrap();
         for _ in 0..2 {
-            assert_eq!(reader.step(&file, &mut position, || true).unwrap(), Step::Changed);
+            assert_eq!(reader.step(Input::File(&file), &mut position, || true).unwrap(), Step::Changed);
             assert_eq!((position.handed_on(), position.read_to()), (0, 0));
         }
-        assert_eq!(reader.step(&file, &mut position, || false).unwrap(), block(0, b"one\n", Ending::Newline));
+        assert_eq!(
+            reader.step(Input::File(&file), &mut position, || false).unwrap(),
+            block(0, b"one\n", Ending::Newline)
+        );
         file.write_all(b"o\n").unwrap();
-        assert_eq!(reader.step(&file, &mut position, || true).unwrap(), Step::Changed);
+        assert_eq!(reader.step(Input::File(&file), &mut position, || true).unwrap(), Step::Changed);
         assert_eq!((position.handed_on(), position.read_to()), (4, 6), "the held bytes are as they were");
+    }
+
+    #[test]
+    fn a_file_that_was_written_anew_past_the_old_offset_is_noticed() {
+        let mut file = tempfile::tempfile().unwrap();
+        let (mut reader, mut position) = (reader(100), Position::at(0));
+        file.write_all(b"one\ntw").unwrap();
+        assert_eq!(
+            reader.step(Input::File(&file), &mut position, || false).unwrap(),
+            block(0, b"one\n", Ending::Newline)
+        );
+        for anew in [&b"ONE\ntwo\nthree\n"[..], b"one\nt"] {
+            file.set_len(0).unwrap();
+            file.write_all_at(anew, 0).unwrap();
+            assert_eq!(
+                reader.step(Input::File(&file), &mut position, || false).unwrap(),
+                Step::Rewritten,
+                "{anew:?}"
+            );
+            assert_eq!((position.handed_on(), position.read_to()), (4, 6));
+        }
+    }
+
+    #[test]
+    fn a_stream_is_read_like_a_file() {
+        let (mut reader, mut position) = (reader(100), Position::at(10));
+        let mut stream = &b"one\ntwo"[..];
+        assert_eq!(
+            reader.step(Input::Stream(&mut stream), &mut position, || false).unwrap(),
+            block(10, b"one\n", Ending::Newline)
+        );
+        assert_eq!(
+            reader.step(Input::Stream(&mut stream), &mut position, || false).unwrap(),
+            Step::EndOfFile
+        );
+        assert_eq!(position.give_up_rest(), Some((14, Bytes::from_static(b"two"))));
+    }
+
+    proptest! {
+        #[test]
+        fn the_context_is_the_last_bytes_read(reads in proptest::collection::vec(0_usize..100, 1..8)) {
+            let (mut context, mut all) = (Context::default(), Vec::new());
+            for (n, length) in reads.into_iter().enumerate() {
+                let read = vec![u8::try_from(n).unwrap(); length];
+                all.extend_from_slice(&read);
+                context.set(&read);
+            }
+            prop_assert_eq!(context.get(), &all[all.len().saturating_sub(CONTEXT_BYTES)..]);
+        }
     }
 
     #[test]
@@ -240,7 +437,7 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(b"rest").unwrap();
         let (mut reader, mut position) = (reader(100), Position::at(0));
-        assert_eq!(reader.step(&file, &mut position, || false).unwrap(), Step::Held);
+        assert_eq!(reader.step(Input::File(&file), &mut position, || false).unwrap(), Step::Held);
         assert_eq!(position.give_up_rest(), Some((0, Bytes::from_static(b"rest"))));
         assert_eq!(position.give_up_rest(), None);
         assert_eq!(position.handed_on(), 4);
@@ -258,14 +455,14 @@ mod tests {
             for write in &writes {
                 file.write_all(write.as_bytes()).unwrap();
                 loop {
-                    match reader.step(&file, &mut position, || false).unwrap() {
+                    match reader.step(Input::File(&file), &mut position, || false).unwrap() {
                         Step::Block { offset, bytes, ending } => {
                             prop_assert_eq!(offset, out.len() as u64);
                             prop_assert_eq!(ending == Ending::Newline, bytes.ends_with(b"\n"));
                             out.extend_from_slice(&bytes);
                         }
                         Step::Held => {}
-                        Step::EndOfFile | Step::Changed => break,
+                        Step::EndOfFile | Step::Changed | Step::Rewritten => break,
                     }
                 }
             }

@@ -3,12 +3,16 @@
 //! A change seen here is not yet a missed hint: its hint may be on its way, since the size of a file grows
 //! before the write that grew it returns. Only what is still unread, and still unhinted, a moment later counts.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use rustc_hash::FxHashMap;
 
-use super::{Follower, Identity, NameId, identity};
-use crate::observe::FileId;
+use super::{Follower, Identity, NameId, PatternId, directories::Directory, identity};
+use crate::observe::{DirectoryId, FileId};
 
 /// How long a hint may take.
 const GRACE: Duration = Duration::from_secs(1);
@@ -19,6 +23,10 @@ pub(super) struct Suspects {
     /// Each file's size then.
     files: FxHashMap<FileId, u64>,
     names: Vec<NameId>,
+    /// Directories whose path came to mean another.
+    directories: Vec<DirectoryId>,
+    /// Files that a pattern matches and that are not followed.
+    matches: Vec<PathBuf>,
     verdict_at: Option<Instant>,
 }
 
@@ -40,19 +48,14 @@ impl Follower {
     /// Looks at the size of every file and the inode of every name.
     pub fn sweep(&mut self, now: Instant) {
         self.counts.sweeps += 1;
-        let directories: Vec<_> = self.directories.iter().map(|(id, _)| id).collect();
-        for directory in directories {
-            self.check_directory(directory);
-            self.expand_again(directory);
-        }
         if self.suspects.verdict_at.is_some() {
             // Sweeps closer together than the grace must not put the verdict off for ever.
-            return self.look_at_doubtful();
+            return self.settle();
         }
         self.suspects.files = self
             .files
             .iter()
-            .filter(|(_, file)| !file.queued && !file.waits && !self.looked.contains(file.id))
+            .filter(|(_, file)| !file.queued && file.waits_for == 0 && !self.looked.contains(file.id))
             .filter_map(|(_, file)| {
                 let metadata = identity::look(&file.path).ok()?;
                 let changed =
@@ -61,10 +64,13 @@ impl Follower {
             })
             .collect();
         self.suspects.names = self.changed_names();
-        if !self.suspects.files.is_empty() || !self.suspects.names.is_empty() {
+        self.suspects.directories = self.changed_directories();
+        self.suspects.matches = self.unfollowed_matches();
+        let Suspects { files, names, directories, matches, .. } = &self.suspects;
+        if !(files.is_empty() && names.is_empty() && directories.is_empty() && matches.is_empty()) {
             self.suspects.verdict_at = Some(now + GRACE);
         }
-        self.look_at_doubtful();
+        self.settle();
     }
 
     fn changed_names(&self) -> Vec<NameId> {
@@ -73,6 +79,38 @@ impl Follower {
             borne != identity::look(&name.path).ok().map(|metadata| Identity::of(&metadata))
         };
         self.names.iter().filter(|(_, name)| changed(name)).map(|(key, _)| NameId(key)).collect()
+    }
+
+    fn changed_directories(&self) -> Vec<DirectoryId> {
+        let changed = |directory: &Directory| {
+            let bears = fs::metadata(&directory.path).map(|metadata| Identity::of(&metadata));
+            bears.ok() != Some(directory.identity) && !directory.is_looked_at()
+        };
+        self.directories.iter().filter(|(_, directory)| changed(directory)).map(|(id, _)| id).collect()
+    }
+
+    /// In directories where that should have been heard of.
+    fn unfollowed_matches(&self) -> Vec<PathBuf> {
+        let mut unfollowed = Vec::new();
+        for (_, directory) in self.directories.iter().filter(|(_, directory)| !directory.is_looked_at()) {
+            if directory.patterns.is_empty() {
+                continue;
+            }
+            for entry in fs::read_dir(&directory.path).into_iter().flatten().flatten() {
+                let name = entry.file_name();
+                let matches =
+                    |(id, depth): &(PatternId, usize)| self.patterns[id.0].meaning(*depth, &name).file;
+                let path = directory.path.join(&name);
+                let path = path.strip_prefix(".").unwrap_or(&path);
+                if !self.by_path.contains_key(path)
+                    && directory.patterns.iter().any(matches)
+                    && identity::look(path).is_ok()
+                {
+                    unfollowed.push(path.to_owned());
+                }
+            }
+        }
+        unfollowed
     }
 
     /// Counts what no hint has told by now, and looks at it.
@@ -95,6 +133,22 @@ impl Follower {
             if still.contains(&id) {
                 self.counts.missed_hints += 1;
                 self.doubtful.insert(id);
+            }
+        }
+        let still = self.changed_directories();
+        for id in std::mem::take(&mut self.suspects.directories) {
+            if still.contains(&id) {
+                self.counts.missed_hints += 1;
+                self.renew_directory(id);
+            }
+        }
+        let suspected = std::mem::take(&mut self.suspects.matches);
+        if !suspected.is_empty() {
+            let still = self.unfollowed_matches();
+            for path in suspected.into_iter().filter(|path| still.contains(path)) {
+                self.counts.missed_hints += 1;
+                let name = self.insert_name(&path, false);
+                self.doubtful.insert(name);
             }
         }
     }

@@ -16,7 +16,7 @@ use bytes::{BufMut as _, BytesMut};
 use serde::{Serialize, Serializer};
 
 use crate::output::{Format, Queue};
-use crate::record::{Block, frame};
+use crate::record::{Block, Lost, Source, frame};
 
 /// The json format.
 #[derive(Debug)]
@@ -38,10 +38,7 @@ impl Format for Json {
     fn encode(&mut self, block: &Block, time: SystemTime, out: &mut Queue) {
         // What all records of the block share is put into words once.
         let time = rfc3339(time);
-        let path = block.source.path.to_string_lossy();
-        let path_bytes = block.source.path.as_os_str().as_bytes();
-        let path_base64 = block.source.path.to_str().is_none().then_some(Base64(path_bytes));
-        let dev = format!("{}:{}", libc::major(block.source.dev), libc::minor(block.source.dev));
+        let Named { path, path_base64, dev } = Named::of(&block.source);
         let mut writer = (&mut self.buffer).writer();
         for record in frame::records(&block.bytes, block.ending, self.max_line_bytes) {
             let line = std::str::from_utf8(record.line()).ok();
@@ -64,6 +61,62 @@ impl Format for Json {
             writer.get_mut().put_u8(b'\n');
         }
         out.push(self.buffer.split().freeze());
+    }
+
+    fn lost(&mut self, lost: &Lost, time: SystemTime, out: &mut Queue) {
+        let Named { path, path_base64, dev } = Named::of(&lost.source);
+        let entry = LostEntry {
+            time: &rfc3339(time),
+            path: &path,
+            path_base64,
+            dev: &dev,
+            inode: lost.source.inode,
+            offset: lost.offset,
+            lost_bytes: lost.bytes,
+            reason: "truncated",
+            exact: lost.exact,
+        };
+        let mut writer = (&mut self.buffer).writer();
+        let written = serde_json::to_writer(&mut writer, &entry);
+        debug_assert!(written.is_ok(), "memory takes all it is given: {written:?}");
+        writer.get_mut().put_u8(b'\n');
+        out.push(self.buffer.split().freeze());
+    }
+}
+
+/// A record of bytes that nobody can read any more.
+#[derive(Serialize)]
+struct LostEntry<'a> {
+    /// When that was found out.
+    time: &'a str,
+    path: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path_base64: Option<Base64<'a>>,
+    dev: &'a str,
+    inode: u64,
+    /// Where in the file reading goes on.
+    offset: u64,
+    /// How many bytes; at least so many where `exact` is false.
+    lost_bytes: u64,
+    reason: &'a str,
+    exact: bool,
+}
+
+/// What names a file in a record.
+struct Named<'a> {
+    path: std::borrow::Cow<'a, str>,
+    path_base64: Option<Base64<'a>>,
+    dev: String,
+}
+
+impl<'a> Named<'a> {
+    fn of(source: &'a Source) -> Self {
+        let path_bytes = source.path.as_os_str().as_bytes();
+        Self {
+            path: source.path.to_string_lossy(),
+            path_base64: source.path.to_str().is_none().then_some(Base64(path_bytes)),
+            dev: format!("{}:{}", libc::major(source.dev), libc::minor(source.dev)),
+        }
     }
 }
 
@@ -123,10 +176,15 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::record::{Ending, Source};
+    use crate::record::Ending;
 
     fn source(path: &[u8]) -> Arc<Source> {
-        Arc::new(Source { path: OsStr::from_bytes(path).into(), dev: libc::makedev(254, 3), inode: 42 })
+        Arc::new(Source {
+            path: OsStr::from_bytes(path).into(),
+            dev: libc::makedev(254, 3),
+            inode: 42,
+            number: 0,
+        })
     }
 
     fn block(offset: u64, bytes: &[u8], ending: Ending) -> Block {

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use bytes::{Buf, Bytes};
 
-use crate::record::Block;
+use crate::record::{Block, Lost, Reached};
 
 pub mod json;
 pub mod stdout;
@@ -19,6 +19,10 @@ pub mod text;
 pub trait Format {
     /// Puts `block`, which was read at `time`, at the end of `out`.
     fn encode(&mut self, block: &Block, time: SystemTime, out: &mut Queue);
+
+    /// Puts a record of what was lost, which was found out at `time`, at the end of `out`; where the format
+    /// knows none, standard error alone tells.
+    fn lost(&mut self, _: &Lost, _: SystemTime, _: &mut Queue) {}
 }
 
 /// Bytes that wait to be written, in order, without being copied together.
@@ -28,6 +32,11 @@ pub trait Format {
 pub struct Queue {
     chunks: VecDeque<Bytes>,
     bytes: usize,
+    /// Bytes that were ever put in, and those that have left.
+    total_in: u64,
+    total_out: u64,
+    /// Places in files, and how many bytes must have left for each to be acknowledged.
+    marks: VecDeque<(u64, Reached)>,
 }
 
 impl Queue {
@@ -35,8 +44,29 @@ impl Queue {
     pub fn push(&mut self, chunk: Bytes) {
         if !chunk.is_empty() {
             self.bytes += chunk.len();
+            self.total_in += chunk.len() as u64;
             self.chunks.push_back(chunk);
         }
+    }
+
+    /// Everything of a file up to this place has been put in.
+    pub fn mark(&mut self, mark: Reached) {
+        match self.marks.back_mut() {
+            Some((total_in, last)) if *total_in == self.total_in && last.number == mark.number => {
+                *last = mark;
+            }
+            _ => self.marks.push_back((self.total_in, mark)),
+        }
+    }
+
+    /// The next place up to which everything has left.
+    pub fn take_acknowledged(&mut self) -> Option<Reached> {
+        let (total_in, mark) = *self.marks.front()?;
+        if total_in > self.total_out {
+            return None;
+        }
+        self.marks.pop_front();
+        Some(mark)
     }
 
     /// How many bytes wait.
@@ -64,6 +94,7 @@ impl Buf for Queue {
     fn advance(&mut self, mut count: usize) {
         assert!(count <= self.bytes, "advanced by {count} of {} bytes", self.bytes);
         self.bytes -= count;
+        self.total_out += count as u64;
         while let Some(front) = self.chunks.front_mut() {
             if count < front.len() {
                 front.advance(count);
@@ -82,6 +113,24 @@ impl Buf for Queue {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_is_acknowledged_once_all_before_it_has_left() {
+        let mark = |number, offset| Reached { number, offset };
+        let mut queue = Queue::default();
+        queue.push(Bytes::from_static(b"one"));
+        queue.mark(mark(1, 3));
+        queue.push(Bytes::from_static(b"two"));
+        queue.mark(mark(2, 3));
+        queue.mark(mark(1, 0));
+        queue.advance(2);
+        assert_eq!(queue.take_acknowledged(), None);
+        queue.advance(3);
+        assert_eq!((queue.take_acknowledged(), queue.take_acknowledged()), (Some(mark(1, 3)), None));
+        queue.advance(1);
+        assert_eq!(queue.take_acknowledged(), Some(mark(2, 3)));
+        assert_eq!(queue.take_acknowledged(), Some(mark(1, 0)));
+    }
 
     #[test]
     fn a_queue_is_written_across_its_chunks_in_any_steps() {

@@ -58,7 +58,7 @@ impl Format for Text {
         out.push(block.bytes.clone());
         self.last = Some(Last {
             source: Arc::clone(&block.source),
-            end: block.end(),
+            end: block.end().offset,
             line_is_open: *last_byte != b'\n',
         });
     }
@@ -80,7 +80,7 @@ mod tests {
     use crate::record::Ending;
 
     fn source(path: &[u8], inode: u64) -> Arc<Source> {
-        Arc::new(Source { path: OsStr::from_bytes(path).into(), dev: 0, inode })
+        Arc::new(Source { path: OsStr::from_bytes(path).into(), dev: 0, inode, number: 0 })
     }
 
     fn block(source: &Arc<Source>, offset: u64, text: &'static str) -> Block {
@@ -163,7 +163,7 @@ mod tests {
                 .map(|bytes| {
                     let source = Arc::clone(&source);
                     let block = Block { source, offset, bytes: bytes.clone().into(), ending: Ending::Piece };
-                    offset = block.end();
+                    offset = block.end().offset;
                     block
                 })
                 .collect();

@@ -19,6 +19,41 @@ pub struct Source {
     pub dev: u64,
     /// The inode number as stat(2) shows it in `st_ino`.
     pub inode: u64,
+    /// Stands for the file as long as something is remembered of it.
+    pub number: u64,
+}
+
+/// What the reader hands on.
+#[derive(Debug, Clone)]
+pub enum Item {
+    /// Bytes.
+    Block(Block),
+    /// Bytes that nobody will ever read.
+    Lost(Lost),
+    /// Reading went back to here: the file was truncated.
+    Back(Reached),
+}
+
+/// A place in a file, as what was acknowledged is remembered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reached {
+    /// [`Source::number`].
+    pub number: u64,
+    /// Offset of the next byte to be read.
+    pub offset: u64,
+}
+
+/// Bytes of one file that were truncated before they could be read, and that no copy holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// The file that was truncated.
+    pub source: Arc<Source>,
+    /// Where in the file the next byte will be read.
+    pub offset: u64,
+    /// How many; at least so many where that is not exact.
+    pub bytes: u64,
+    /// Whether nothing else was lost.
+    pub exact: bool,
 }
 
 /// How a block of bytes ends.
@@ -65,10 +100,10 @@ impl Block {
         (Self { bytes: first, ending: Ending::Newline, ..self }, Some(rest))
     }
 
-    /// Where in the file the byte after this block stands.
+    /// The place behind this block.
     #[must_use]
-    pub fn end(&self) -> u64 {
-        self.offset + self.bytes.len() as u64
+    pub fn end(&self) -> Reached {
+        Reached { number: self.source.number, offset: self.offset + self.bytes.len() as u64 }
     }
 }
 
@@ -77,7 +112,7 @@ mod tests {
     use super::*;
 
     fn block(bytes: &'static [u8], ending: Ending) -> Block {
-        let source = Arc::new(Source { path: "a".into(), dev: 1, inode: 2 });
+        let source = Arc::new(Source { path: "a".into(), dev: 1, inode: 2, number: 0 });
         Block { source, offset: 100, bytes: Bytes::from_static(bytes), ending }
     }
 

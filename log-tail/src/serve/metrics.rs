@@ -29,14 +29,12 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::observe::{Backend, Hint};
+use crate::observe::{Backend, HintKind};
 
 /// Upper bounds of the delivery histogram: 1 µs, 2 µs, ... 8.4 s.
 const DELIVERY_BUCKETS: u16 = 24;
 
-/// What [`Hint::kind`] can say.
-const HINT_KINDS: [&str; 6] = ["append", "truncate", "move", "unlink", "entry", "overflow"];
-
+/// What becomes of the kernel's events.
 const EVENT_OUTCOMES: [&str; 4] = ["seen", "submitted", "coalesced", "dropped"];
 
 /// How a name came to mean another inode, or an inode another content.
@@ -123,6 +121,10 @@ pub struct Metrics {
     pub wakeups: Total,
     /// Changes that the sweep found and no hint had told. Anything but 0 is a bug, in log-tail or the kernel.
     pub missed_hints: Total,
+    /// Bytes that were truncated before they could be read, and that no copy held.
+    pub lost_bytes: Total,
+    /// Files that bore a followed name and were gone before they could be opened.
+    pub missed_files: Total,
     /// Sweeps over all followed files.
     pub sweeps: Total,
     /// Followed files.
@@ -152,10 +154,12 @@ impl Metrics {
             read_lines: Total::default(),
             wakeups: Total::default(),
             missed_hints: Total::default(),
+            lost_bytes: Total::default(),
+            missed_files: Total::default(),
             sweeps: Total::default(),
             files: Level::default(),
             lag_bytes: Level::default(),
-            hints: Labelled::new("kind", HINT_KINDS),
+            hints: Labelled::new("kind", HintKind::ALL.map(HintKind::word)),
             kernel_events: Labelled::new("outcome", EVENT_OUTCOMES),
             rotations: Labelled::new("kind", RotationKind::ALL.map(RotationKind::word)),
             write_to_deliver: Histogram::new(exponential_buckets(1e-6, 2.0, DELIVERY_BUCKETS)),
@@ -173,6 +177,8 @@ impl Metrics {
             read_lines,
             wakeups,
             missed_hints,
+            lost_bytes,
+            missed_files,
             sweeps,
             files,
             lag_bytes,
@@ -240,6 +246,24 @@ impl Metrics {
              and a hook is missing: please report it",
             missed_hints.0.clone(),
         );
+        let lost = Family::<[(&'static str, &'static str); 1], Counter, _>::new_with_constructor({
+            let lost_bytes = lost_bytes.0.clone();
+            move || lost_bytes.clone()
+        });
+        drop(lost.get_or_create(&[("reason", "truncated")]));
+        registry.register_with_unit(
+            "lost",
+            "Bytes of followed files that nobody can read any more, by reason: truncated before they were read, and \
+             in no copy. Exact with the ebpf backend, at least so many with others",
+            Unit::Bytes,
+            lost,
+        );
+        registry.register(
+            "missed_files",
+            "Files that bore a followed name and were removed before they could be opened: what they held is lost, \
+             and nobody knows how much it was",
+            missed_files.0.clone(),
+        );
         registry.register(
             "sweeps",
             "Sweeps that looked at the size of every followed file",
@@ -247,9 +271,10 @@ impl Metrics {
         );
     }
 
-    /// The observer said something.
-    pub fn hint(&self, hint: &Hint) {
-        self.hints.of(hint.kind()).add(1);
+    /// The hints of one kind, where they are counted elsewhere.
+    #[must_use]
+    pub fn hints(&self, kind: HintKind) -> Total {
+        self.hints.of(kind.word())
     }
 
     /// The rotations of one kind, where they are counted elsewhere.

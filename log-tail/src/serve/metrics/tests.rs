@@ -1,7 +1,6 @@
 //! What a scrape sees.
 
 use super::*;
-use crate::observe::{DirectoryId, FileId};
 
 fn page(metrics: &Metrics) -> String {
     let page = metrics.encode();
@@ -34,6 +33,8 @@ fn every_series_but_the_backend_is_there_from_the_start() {
             "log_tail_kernel_events_total{outcome=\"dropped\"} 0",
             "log_tail_rotations_total{kind=\"unlink\"} 0",
             "log_tail_missed_hints_total 0",
+            "log_tail_lost_bytes_total{reason=\"truncated\"} 0",
+            "log_tail_missed_files_total 0",
             "log_tail_sweeps_total 0",
         ],
     );
@@ -58,6 +59,8 @@ fn every_family_has_its_type_its_unit_and_a_help_text() {
         ("kernel_events", "counter"),
         ("rotations", "counter"),
         ("missed_hints", "counter"),
+        ("lost_bytes", "counter"),
+        ("missed_files", "counter"),
         ("sweeps", "counter"),
     ];
     for (name, kind) in families {
@@ -132,29 +135,16 @@ fn the_kernels_counters_replace_what_was_there() {
 }
 
 #[test]
-fn every_hint_is_of_a_kind_that_is_there_from_the_start() {
+fn hints_and_lost_bytes_are_taken_over_from_where_they_are_counted() {
     let metrics = Metrics::new();
-    let (file, directory) = (FileId(0), DirectoryId(0));
-    let hints = [
-        Hint::Appended { file, time_ns: None },
-        Hint::EntryWritten { directory, name: "a".into() },
-        Hint::Truncated { file },
-        Hint::Moved { file },
-        Hint::Unlinked { file },
-        Hint::Entry { directory, name: "a".into() },
-        Hint::DirectoryGone { directory },
-        Hint::LookAtEverything,
-    ];
-    for hint in &hints {
-        assert!(HINT_KINDS.contains(&hint.kind()), "{}", hint.kind());
-        metrics.hint(hint);
-    }
+    metrics.hints(HintKind::Append).set(2);
+    metrics.lost_bytes.set(107);
     let page = page(&metrics);
     assert_lines(
         &page,
-        &["log_tail_hints_total{kind=\"append\"} 2", "log_tail_hints_total{kind=\"move\"} 1"],
+        &["log_tail_hints_total{kind=\"append\"} 2", "log_tail_lost_bytes_total{reason=\"truncated\"} 107"],
     );
-    assert_eq!(page.matches("log_tail_hints_total{").count(), HINT_KINDS.len());
+    assert_eq!(page.matches("log_tail_hints_total{").count(), HintKind::ALL.len());
 }
 
 #[test]
@@ -181,7 +171,7 @@ fn a_delivery_falls_into_the_bucket_of_its_time() {
 fn counting_goes_on_while_the_page_is_made() {
     let metrics = Metrics::new();
     std::thread::scope(|scope| {
-        scope.spawn(|| (0..1000).for_each(|_| metrics.hint(&Hint::LookAtEverything)));
+        scope.spawn(|| (0..1000).for_each(|_| metrics.hints(HintKind::Overflow).add(1)));
         scope.spawn(|| (0..100).for_each(|_| assert!(metrics.encode().ends_with("# EOF\n"))));
     });
     assert_lines(&metrics.encode(), &["log_tail_hints_total{kind=\"overflow\"} 1000"]);

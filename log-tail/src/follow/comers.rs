@@ -1,0 +1,240 @@
+//! Comers: inodes that came to a followed name are opened for certain, whatever is renamed meanwhile.
+//!
+//! # Why what is opened is what was meant
+//! Between the last hint that was read and the moment a name is opened, it may have come to another inode.
+//! So a name is opened first; then its directory is listed, which waits for whoever is changing it (each
+//! change, and the hint of it, are made under the directory's lock); then all hints are read. If none
+//! of them is about that name, it bore the same inode all the while. Otherwise it is opened anew.
+
+use std::{
+    fs::{self, File, Metadata},
+    time::{Duration, Instant},
+};
+
+use rustc_hash::FxHashSet;
+
+use super::{
+    Follower, Identity, NotFollowable,
+    start::Start,
+    succession::{Bearer, ComerId},
+};
+use crate::observe::DirectoryId;
+
+/// How many are opened at once: each takes a descriptor until it is certain what it is.
+const OPEN_AT_ONCE: usize = 16;
+/// How often names are opened anew before other work gets its turn.
+const ROUNDS: usize = 8;
+/// How long what is not certain is left alone.
+const AGAIN_AFTER: Duration = Duration::from_millis(1);
+/// How long the second end of a rename may take to be told. Without it, the inode went out of sight.
+const OUT_OF_SIGHT_AFTER: Duration = Duration::from_secs(1);
+/// Drains of the observer in one round.
+const DRAINS: usize = 64;
+
+impl Follower {
+    /// Opens every inode that came to a followed name, and has it follow those that were there before.
+    pub(super) fn settle(&mut self) {
+        self.successions.again_at = None;
+        if !self.successions.moving.is_empty() {
+            let now = Instant::now();
+            self.successions.moving.retain(|_, (_, since)| now.duration_since(*since) < OUT_OF_SIGHT_AFTER);
+        }
+        let mut rounds = 0;
+        while rounds < ROUNDS {
+            self.look_at_doubtful();
+            let left = self.successions.comers.len();
+            if left == 0 {
+                break;
+            }
+            let directories = self.open_comers();
+            self.catch_up(&directories);
+            self.take_in();
+            // While there is progress it goes on.
+            rounds += usize::from(self.successions.comers.len() >= left);
+        }
+        self.look_at_doubtful();
+        if !self.successions.comers.is_empty() {
+            self.successions.again_at = Some(Instant::now() + AGAIN_AFTER);
+        }
+        self.retire_nameless();
+    }
+
+    /// Opens what the hints say bears each comer. Returns the directories these are in.
+    fn open_comers(&mut self) -> FxHashSet<DirectoryId> {
+        let mut directories = FxHashSet::default();
+        let keys = self.successions.in_order();
+        let has_place =
+            |key: &usize| self.successions.comers.get(*key).is_some_and(|comer| comer.place.is_some());
+        let placed: Vec<usize> = keys.into_iter().filter(has_place).take(OPEN_AT_ONCE).collect();
+        for key in placed {
+            let Some(comer) = self.successions.comers.get(key) else { continue };
+            let (place, changes) = (comer.place.clone(), comer.changes);
+            let opened = place.as_ref().and_then(|place| self.path_of(place)).map(|path| self.open(&path));
+            directories.extend(place.map(|(directory, _)| directory));
+            let Some(comer) = self.successions.comers.get_mut(key) else { continue };
+            let before = match opened {
+                Some(Ok((file, metadata))) => comer.opened.replace((file, metadata, changes)),
+                // It cannot be followed, and will be looked at when it changes.
+                Some(Err(NotFollowable::Kind { .. } | NotFollowable::Denied(_))) => {
+                    self.drop_comer(ComerId(key));
+                    continue;
+                }
+                Some(Err(NotFollowable::Missing(_))) => {
+                    comer.missing = Some(changes);
+                    comer.opened.take()
+                }
+                Some(Err(_)) | None => comer.opened.take(),
+            };
+            self.successions.strays.extend(before.map(|(file, metadata, _)| (file, metadata)));
+        }
+        directories
+    }
+
+    /// Takes all hints there are, those of changes that are being made included.
+    fn catch_up(&mut self, directories: &FxHashSet<DirectoryId>) {
+        let mut certain = true;
+        for id in directories {
+            let Some(directory) = self.directories.get(*id) else { continue };
+            // What it gives does not matter: the kernel lists a directory under its lock.
+            let listed = fs::read_dir(&directory.path).map(|mut entries| entries.next().is_some());
+            if listed.is_err_and(|error| matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))) {
+                certain = false;
+                self.descriptors.make_room();
+            }
+        }
+        let mut hints = Vec::new();
+        for _ in 0..DRAINS {
+            let Some(observer) = self.observer.as_mut() else { return };
+            match observer.drain(&mut hints) {
+                Ok(more) => {
+                    self.apply(&mut hints);
+                    if !more && certain {
+                        return;
+                    }
+                    if !more {
+                        break;
+                    }
+                }
+                // The event loop meets it too, and says so.
+                Err(_) => break,
+            }
+        }
+        // There may be more to come: nothing is certain.
+        for (_, comer) in &mut self.successions.comers {
+            comer.changes += 1;
+        }
+    }
+
+    /// Follows what was opened for certain, and what can be nothing else.
+    fn take_in(&mut self) {
+        let keys = self.successions.in_order();
+        let moving: FxHashSet<ComerId> = self
+            .successions
+            .moving
+            .values()
+            .filter_map(|(bearer, _)| if let Bearer::Comer(comer) = bearer { Some(*comer) } else { None })
+            .collect();
+        let mut gone = Vec::new();
+        for key in keys {
+            let Some(comer) = self.successions.comers.get_mut(key) else { continue };
+            let certain = comer.opened.as_ref().is_some_and(|(.., changes)| *changes == comer.changes);
+            if certain && let Some((file, metadata, _)) = comer.opened.take() {
+                self.become_file(ComerId(key), file, &metadata);
+            } else if (comer.place.is_none() && !moving.contains(&ComerId(key)))
+                || comer.missing == Some(comer.changes)
+            {
+                let opened = comer.opened.take().map(|(file, metadata, _)| (file, metadata));
+                self.successions.strays.extend(opened);
+                gone.push(ComerId(key));
+            }
+        }
+        // What bore a name when it was opened, and belongs to nobody whose name is known, belongs to one
+        // of those that have none any more; both are in their order.
+        let strays = std::mem::take(&mut self.successions.strays);
+        let pending = self.successions.comers.len() > gone.len();
+        let mut gone = gone.into_iter();
+        for (file, metadata) in strays {
+            if self.by_identity.contains_key(&Identity::of(&metadata)) {
+                continue;
+            }
+            if pending {
+                // It may still turn out to be one of those.
+                if self.successions.strays.len() < OPEN_AT_ONCE {
+                    self.successions.strays.push((file, metadata));
+                }
+            } else if let Some(comer) = gone.next() {
+                self.become_file(comer, file, &metadata);
+            }
+        }
+        if !pending {
+            let lost = gone.map(|comer| self.drop_comer(comer)).count() as u64;
+            self.counts.missed_files += lost;
+        }
+    }
+
+    /// A comer turns out to be this file.
+    fn become_file(&mut self, ComerId(key): ComerId, file: File, metadata: &Metadata) {
+        let comer = ComerId(key);
+        let Some(found) = self.successions.comers.get(key) else { return };
+        let (place, mut names, number) = (found.place.clone(), found.names.clone(), found.number);
+        names.retain(|id| self.names.get(id.0).is_some_and(|name| name.line.contains(&Bearer::Comer(comer))));
+        let Some(name) = names.first().and_then(|id| self.names.get(id.0)) else {
+            self.drop_comer(comer);
+            return;
+        };
+        let (path, linked) = (name.path.clone(), name.linked);
+        let is_new = !self.by_identity.contains_key(&Identity::of(metadata));
+        match self.take_up(&path, file, metadata, Start::FromByte(1), linked, Some(number)) {
+            Ok(id) => {
+                if let Some(file) = self.file_mut(id) {
+                    // Until it is known after which file it is read.
+                    file.in_line |= is_new;
+                }
+                for name in names {
+                    if let Some(name) = self.names.get_mut(name.0) {
+                        for bearer in &mut name.line {
+                            if *bearer == Bearer::Comer(comer) {
+                                *bearer = Bearer::File(id);
+                            }
+                        }
+                    }
+                    self.doubtful.insert(name);
+                }
+                self.successions.comers.try_remove(key);
+                if let Some((directory, entry)) = &place
+                    && let Some(entry) = self
+                        .directories
+                        .get_mut(*directory)
+                        .and_then(|directory| directory.entries.get_mut(entry))
+                {
+                    entry.bearer = Some(Bearer::File(id));
+                }
+                if place.is_some() {
+                    self.set_place(Bearer::File(id), place);
+                }
+            }
+            Err(error) => {
+                self.notice(error);
+                self.drop_comer(comer);
+            }
+        }
+    }
+
+    fn drop_comer(&mut self, comer: ComerId) {
+        let Some(gone) = self.successions.comers.try_remove(comer.0) else { return };
+        if let Some((directory, entry)) = gone.place
+            && let Some(directory) = self.directories.get_mut(directory)
+            && let Some(found) = directory.entries.get_mut(&entry)
+            && found.bearer == Some(Bearer::Comer(comer))
+        {
+            found.bearer = None;
+            directory.forget_idle(&entry);
+        }
+        for id in gone.names {
+            if let Some(name) = self.names.get_mut(id.0) {
+                name.line.retain(|bearer| *bearer != Bearer::Comer(comer));
+                self.doubtful.insert(id);
+            }
+        }
+    }
+}

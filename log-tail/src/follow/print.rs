@@ -1,0 +1,271 @@
+//! What a file's content is recognised by: hashes of a few short pieces of it.
+//!
+//! A [`Print`] tells how far a truncated and regrown file is still what was read of it, and whether another
+//! file is a copy of it. It holds at most [`MOST_MARKS`] marks, dense near the newest, ever sparser toward the
+//! front, and allocates nothing before the first. It proves difference; that two contents are the same it
+//! says only of the pieces it has kept.
+
+use std::{
+    fs::File,
+    io::{self, ErrorKind, Read},
+    os::unix::fs::FileExt,
+};
+
+use serde::{Deserialize, Serialize};
+use twox_hash::XxHash3_64;
+
+/// Most marks of one file: 768 bytes, enough for steps of less than threefold from a line to a terabyte.
+pub const MOST_MARKS: usize = 32;
+/// Most bytes one mark stands for.
+pub const MARK_BYTES: usize = 64;
+/// Most bytes the head stands for: enough to tell files that begin with the same banner.
+pub const HEAD_BYTES: usize = 1024;
+
+/// Bytes a forward pass reads at a time.
+const STEP_BYTES: usize = 64 << 10;
+
+/// One piece of the content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// Offset of the first byte behind the piece.
+    pub end: u64,
+    /// Bytes in the piece: up to 64, where it starts at offset 0 up to 1024.
+    pub length: u16,
+    /// XXH3, 64 bits, of the piece.
+    pub hash: u64,
+}
+
+impl Mark {
+    /// Of the last `most` bytes of `before`, which lie before `end`.
+    fn of(end: u64, before: &[u8], most: usize) -> Option<Self> {
+        let within = usize::try_from(end).unwrap_or(usize::MAX).min(before.len()).min(most);
+        let piece = &before[before.len() - within..];
+        let length = u16::try_from(piece.len()).ok()?;
+        (length > 0).then(|| Self { end, length, hash: XxHash3_64::oneshot(piece) })
+    }
+
+    fn start(self) -> u64 {
+        self.end - u64::from(self.length)
+    }
+
+    fn is_possible(self) -> bool {
+        let most = if self.end == u64::from(self.length) { HEAD_BYTES } else { MARK_BYTES };
+        self.length > 0 && u64::from(self.length) <= self.end && usize::from(self.length) <= most
+    }
+
+    fn is_at_front(self) -> bool {
+        self.start() == 0
+    }
+
+    fn holds(self, piece: &[u8]) -> bool {
+        XxHash3_64::oneshot(piece) == self.hash
+    }
+}
+
+/// Content that can be read anywhere.
+pub trait ReadAt {
+    /// pread(2): up to `buffer.len()` bytes from `offset` on, 0 at the end.
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+}
+
+impl ReadAt for File {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        FileExt::read_at(self, buffer, offset)
+    }
+}
+
+/// The marks of one file's content, ascending.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Print {
+    marks: Vec<Mark>,
+}
+
+impl Print {
+    /// Of marks that were kept somewhere. What no content can have is left out.
+    pub fn from_marks(mut marks: Vec<Mark>) -> Self {
+        marks.retain(|mark| mark.is_possible());
+        marks.sort_by_key(|mark| mark.end);
+        marks.dedup_by_key(|mark| mark.end);
+        let mut print = Self { marks };
+        while print.marks.len() > MOST_MARKS {
+            print.thin();
+        }
+        print
+    }
+
+    /// The marks, ascending by their ends, each end once.
+    pub fn marks(&self) -> &[Mark] {
+        &self.marks
+    }
+
+    /// Marks the last up to 64 bytes of `before`, which were read up to `end`; near the front all bytes from
+    /// offset 0 on, where `before` has them, because short files of one kind end alike.
+    pub fn note(&mut self, end: u64, before: &[u8]) {
+        let to_front = end <= HEAD_BYTES as u64 && before.len() as u64 >= end;
+        let most = if to_front { HEAD_BYTES } else { MARK_BYTES };
+        if let Some(mark) = Mark::of(end, before, most) {
+            // The head stands for more of the same bytes.
+            if self.head().is_none_or(|head| self.marks[head].end != end) {
+                self.insert(mark);
+            }
+        }
+    }
+
+    /// Marks the head: up to 1024 bytes from offset 0 on, where no longer one is marked.
+    pub fn note_head(&mut self, bytes_from_zero: &[u8]) {
+        let head = &bytes_from_zero[..bytes_from_zero.len().min(HEAD_BYTES)];
+        let longest = self.head().map_or(0, |index| self.marks[index].end);
+        if let Some(mark) = Mark::of(head.len() as u64, head, HEAD_BYTES)
+            && mark.end > longest
+        {
+            // Until now they were the first: they may hold by chance where the bytes before them do not.
+            self.marks.retain(|other| other.is_at_front() || other.end > mark.end);
+            self.insert(mark);
+        }
+    }
+
+    /// The content is no longer than `end`: forgets what was behind it.
+    pub fn truncate_to(&mut self, end: u64) {
+        let keep = self.marks.partition_point(|mark| mark.end <= end);
+        self.marks.truncate(keep);
+        if self.marks.is_empty() {
+            self.marks = Vec::new();
+        }
+    }
+
+    /// The end of the last mark, up to `at_most`, to which all marks hold; 0 where not even the first one
+    /// does. This is where to go on in a file that was truncated, perhaps to its middle, and perhaps has
+    /// grown again.
+    ///
+    /// A mark that holds behind one that does not counts for nothing: in a file of ever the same lines it
+    /// holds by chance, and to go on there would lose what is before it.
+    ///
+    /// # Errors
+    /// pread(2)'s.
+    pub fn unchanged_to(&self, content: &impl ReadAt, at_most: u64) -> io::Result<u64> {
+        let mut unchanged = 0;
+        for mark in self.up_to(at_most) {
+            if !holds_in(content, *mark)? {
+                break;
+            }
+            unchanged = mark.end;
+        }
+        Ok(unchanged)
+    }
+
+    /// Whether the content is at least `offset` bytes long, and all marks up to there hold in it: it is this
+    /// file, or a copy of it. Where there is no mark nothing is known, and the answer is no.
+    ///
+    /// # Errors
+    /// pread(2)'s.
+    pub fn is_of(&self, content: &impl ReadAt, offset: u64) -> io::Result<bool> {
+        let marks = self.up_to(offset);
+        if marks.is_empty() || read_full(content, &mut [0], offset - 1)? == 0 {
+            return Ok(false);
+        }
+        // The newest first: that is where two files of the same kind differ soonest.
+        for mark in marks.iter().rev() {
+            if !holds_in(content, *mark)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// [`Print::is_of`] for content that can only be read forward, from its first byte on. Where the answer
+    /// is yes, exactly `offset` bytes were read.
+    ///
+    /// # Errors
+    /// Those of `content`.
+    pub fn is_of_forward(&self, content: &mut impl Read, offset: u64) -> io::Result<bool> {
+        let marks = self.up_to(offset);
+        if marks.is_empty() {
+            return Ok(false);
+        }
+        // Always ends where reading has come to, and holds as much before it as a mark can ask for.
+        let mut window = Vec::new();
+        let mut at = 0;
+        for mark in marks {
+            while at < mark.end {
+                if window.len() > STEP_BYTES {
+                    window.drain(..window.len() - HEAD_BYTES);
+                }
+                let wanted = (mark.end - at).min(STEP_BYTES as u64);
+                let read = content.take(wanted).read_to_end(&mut window)? as u64;
+                at += read;
+                if read < wanted {
+                    return Ok(false);
+                }
+            }
+            if !mark.holds(&window[window.len() - usize::from(mark.length)..]) {
+                return Ok(false);
+            }
+        }
+        let rest = offset - at;
+        Ok(io::copy(&mut content.take(rest), &mut io::sink())? == rest)
+    }
+
+    fn up_to(&self, offset: u64) -> &[Mark] {
+        &self.marks[..self.marks.partition_point(|mark| mark.end <= offset)]
+    }
+
+    /// The longest mark from offset 0 on.
+    fn head(&self) -> Option<usize> {
+        self.marks.iter().rposition(|mark| mark.is_at_front())
+    }
+
+    fn insert(&mut self, mark: Mark) {
+        match self.marks.binary_search_by_key(&mark.end, |other| other.end) {
+            Ok(same) => self.marks[same] = mark,
+            Err(place) => {
+                self.marks.insert(place, mark);
+                if self.marks.len() > MOST_MARKS {
+                    self.thin();
+                }
+            }
+        }
+    }
+
+    /// Drops the mark without which the distances from the newest grow most evenly. The newest and the
+    /// head stay.
+    fn thin(&mut self) {
+        let Some(newest) = self.marks.last().map(|mark| mark.end) else { return };
+        let head = self.head();
+        // Not 0 for the newest itself: nearer than a mark's length there is nothing to tell apart.
+        let distance = |end: u64| u128::from(newest - end) + MARK_BYTES as u128;
+        let gap = |index: usize| {
+            let older = if index == 0 { 0 } else { self.marks[index - 1].end };
+            (distance(older), distance(self.marks[index + 1].end))
+        };
+        let drop = (0..self.marks.len() - 1).filter(|index| Some(*index) != head).min_by(|a, b| {
+            let ((a_older, a_newer), (b_older, b_newer)) = (gap(*a), gap(*b));
+            (a_older * b_newer).cmp(&(b_older * a_newer))
+        });
+        // Of more than two marks one is neither the newest nor the head.
+        self.marks.remove(drop.unwrap_or(0));
+    }
+}
+
+fn holds_in(content: &impl ReadAt, mark: Mark) -> io::Result<bool> {
+    let mut piece = [0; HEAD_BYTES];
+    let piece = &mut piece[..usize::from(mark.length)];
+    Ok(read_full(content, piece, mark.start())? == piece.len() && mark.holds(piece))
+}
+
+/// Reads until the buffer is full or the content at its end.
+/// Fills `buffer` from `offset` on. Returns less than its length only where the content ends.
+pub fn read_full(content: &impl ReadAt, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        match content.read_at(&mut buffer[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(read) => done += read,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
+}
+
+#[cfg(test)]
+mod tests;

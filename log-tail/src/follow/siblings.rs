@@ -1,0 +1,437 @@
+//! The files beside a followed name that may be its earlier generations, by the names that logrotate and
+//! others give them, and the one among them that holds what was being read.
+//!
+//! Names only make a file a candidate; [`find`] believes nothing but content. Nothing is watched or kept.
+
+mod name;
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::{self, File, Metadata, OpenOptions},
+    io::{self, ErrorKind, Read as _},
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{MetadataExt as _, OpenOptionsExt as _},
+    },
+    path::{Path, PathBuf},
+    time::UNIX_EPOCH,
+};
+
+use self::name::{Family, Generation};
+use super::{
+    Identity,
+    compressed::{Decoder, Kind},
+    print::{Print, read_full},
+};
+
+/// Times as near as this say nothing about the order: a tick of a kernel built with HZ=250.
+const TICK_NS: i128 = 4_000_000;
+const SECOND_NS: i128 = 1_000_000_000;
+
+/// How often to look again where names moved while they were looked at: each is one rotation.
+pub const TRIES: usize = 4;
+
+/// A file that may be an earlier generation.
+#[derive(Clone, Debug)]
+pub struct Sibling {
+    /// In the directory of the followed name, or of what that points to.
+    pub path: PathBuf,
+    /// Of the inode that bore the name.
+    pub identity: Identity,
+    /// `st_mtim`, nanoseconds since the epoch.
+    pub modified_ns: i128,
+    /// Birth time, where the filesystem keeps it. A compressed file's own, not its content's.
+    pub born_ns: Option<i128>,
+    /// What its name says.
+    pub compressed: Option<Kind>,
+    generation: Generation,
+}
+
+impl Sibling {
+    fn same_inode(&self, other: &Self) -> bool {
+        self.identity == other.identity && self.born_ns == other.born_ns
+    }
+
+    /// Between which times it was modified, as far as its time can be believed: bzip2 and older tools keep
+    /// whole seconds only.
+    fn modified(&self) -> (i128, i128) {
+        let blur = if self.modified_ns % SECOND_NS == 0 { SECOND_NS - 1 } else { TICK_NS };
+        (self.modified_ns, self.modified_ns + blur)
+    }
+
+    fn clearly_older_than(&self, other: &Self) -> bool {
+        self.modified().1 < other.modified().0
+    }
+}
+
+/// The file that holds what was being read.
+#[derive(Debug)]
+pub struct Found {
+    /// Which it is.
+    pub sibling: Sibling,
+    /// Its content.
+    pub content: Content,
+}
+
+/// Where to read on.
+#[derive(Debug)]
+pub enum Content {
+    /// The file as it was written; it may grow yet. To be read from the offset on.
+    Plain(File),
+    /// A compressed file that was read to its end once, and is whole. Positioned at the offset.
+    Compressed(Decoder),
+}
+
+impl Found {
+    /// With a compressed content, which was not read from yet, at `offset`.
+    ///
+    /// # Errors
+    /// It cannot be read, or is shorter.
+    pub fn skipped_to(mut self, offset: u64) -> io::Result<Self> {
+        if let Content::Compressed(decoder) = &mut self.content
+            && !decoder.skip_to(offset)?
+        {
+            let path = self.sibling.path.display();
+            return Err(io::Error::other(format!("'{path}' is shorter than what was read of it")));
+        }
+        Ok(self)
+    }
+}
+
+/// Bytes that are compared where two files may hold the same.
+const HEAD_BYTES: usize = 4096;
+
+impl Content {
+    /// Whether it is what `print` says up to `offset`. It must not have been read from yet.
+    pub fn is_of(&self, print: &Print, offset: u64) -> bool {
+        match self {
+            Self::Plain(file) => print.is_of(file, offset).unwrap_or(false),
+            Self::Compressed(decoder) => {
+                decoder.again().and_then(|mut again| print.is_of_forward(&mut again, offset)).unwrap_or(false)
+            }
+        }
+    }
+
+    /// Whether `file` begins with this content, as far as its first and its last bytes tell.
+    ///
+    /// # Errors
+    /// One of them cannot be read.
+    pub fn begins(&self, file: &File) -> io::Result<bool> {
+        let mut there = [0; HEAD_BYTES];
+        match self {
+            Self::Plain(plain) => {
+                let size = plain.metadata()?.len();
+                let mut here = [0; HEAD_BYTES];
+                let end = usize::try_from(size).map_or(HEAD_BYTES, |size| size.min(HEAD_BYTES));
+                for from in [0, size - end as u64] {
+                    if read_full(plain, &mut here[..end], from)? != read_full(file, &mut there[..end], from)?
+                        || here[..end] != there[..end]
+                    {
+                        return Ok(false);
+                    }
+                }
+                Ok(true)
+            }
+            Self::Compressed(decoder) => {
+                let mut here = Vec::new();
+                decoder.again()?.take(HEAD_BYTES as u64).read_to_end(&mut here)?;
+                let end = read_full(file, &mut there[..here.len()], 0)?;
+                Ok(here == there[..end])
+            }
+        }
+    }
+}
+
+/// The regular files beside `path`, and beside what it points to, that are named like generations of it,
+/// oldest first. A generation that is there both plain and compressed is listed once, plain.
+///
+/// By modification time, which compressors keep; where times are too near to tell, by the dates or numbers
+/// in the names. A higher number is older, unless the times of the others say that numbers grow.
+///
+/// # Errors
+/// The directory cannot be read. One that is missing has no files.
+pub fn rotated(path: &Path) -> io::Result<Vec<Sibling>> {
+    let itself = fs::metadata(path).ok().map(|metadata| Identity::of(&metadata));
+    let mut siblings: Vec<Sibling> = Vec::new();
+    for name in [Some(path.to_owned()), target_of(path)].into_iter().flatten() {
+        collect(&name, &mut siblings)?;
+    }
+    siblings.retain(|sibling| Some(sibling.identity) != itself);
+    // Hard links, and the same directory by two ways.
+    siblings.sort_by(|a, b| key(a.identity).cmp(&key(b.identity)).then_with(|| a.path.cmp(&b.path)));
+    siblings.dedup_by_key(|sibling| sibling.identity);
+    let twice: Vec<bool> = siblings.iter().map(|sibling| is_there_plain(sibling, &siblings)).collect();
+    let mut twice = twice.into_iter();
+    siblings.retain(|_| !twice.next().unwrap_or(false));
+    sort(&mut siblings);
+    Ok(siblings)
+}
+
+/// Those after `sibling` in `siblings`, which [`rotated`] gave: oldest first. Where it has been compressed
+/// meanwhile, those after its time.
+pub fn newer_than<'a>(siblings: &'a [Sibling], sibling: &Sibling) -> &'a [Sibling] {
+    let last = siblings
+        .iter()
+        .rposition(|other| other.same_inode(sibling))
+        .or_else(|| siblings.iter().rposition(|other| other.modified_ns <= sibling.modified_ns));
+    &siblings[last.map_or(0, |last| last + 1)..]
+}
+
+/// The sibling of `path` whose content is what `print` says up to `offset`, and has so many bytes: plain ones
+/// before compressed ones, of each the newest first. Those that `not` says yes to are passed over, and so are
+/// compressed files that are not whole: reads each that seems to be it to its end.
+///
+/// # Errors
+/// The directory cannot be read; or none was found, and one of the siblings could not be read.
+pub fn find(
+    path: &Path,
+    print: &Print,
+    offset: u64,
+    not: &dyn Fn(Identity) -> bool,
+) -> io::Result<Option<Found>> {
+    for _ in 0..TRIES {
+        let mut siblings = rotated(path)?;
+        siblings.retain(|sibling| !not(sibling.identity));
+        let mut search = Search { print, offset, moved: false, trouble: None };
+        let (plain, packed): (Vec<_>, Vec<_>) =
+            siblings.into_iter().rev().partition(|sibling| sibling.compressed.is_none());
+        for sibling in plain.into_iter().chain(packed) {
+            if let Some(content) = search.content(&sibling) {
+                return Ok(Some(Found { sibling, content }));
+            }
+        }
+        if !search.moved {
+            return search.trouble.map_or(Ok(None), Err);
+        }
+    }
+    Ok(None)
+}
+
+/// The content of a sibling from its beginning on. `None` where its name bears another inode by now.
+///
+/// # Errors
+/// It cannot be opened.
+pub fn from_start(sibling: &Sibling) -> io::Result<Option<Content>> {
+    let Some(file) = open(sibling)? else { return Ok(None) };
+    Ok(Some(match Kind::of(&file)?.filter(|_| sibling.compressed.is_some()) {
+        Some(kind) => Content::Compressed(Decoder::new(file, kind, &sibling.path)?),
+        None => Content::Plain(file),
+    }))
+}
+
+/// Whether a sibling's content is what `print` says up to `offset`. Not for 0 bytes: every file has those.
+///
+/// # Errors
+/// It cannot be read.
+pub fn is_of(sibling: &Sibling, print: &Print, offset: u64) -> io::Result<bool> {
+    if offset == 0 {
+        return Ok(false);
+    }
+    match from_start(sibling)? {
+        Some(Content::Plain(file)) => print.is_of(&file, offset),
+        Some(Content::Compressed(mut decoder)) => print.is_of_forward(&mut decoder, offset),
+        None => Ok(false),
+    }
+}
+
+/// The names of which this may be the name of a generation.
+pub fn originals(name: &OsStr) -> Vec<OsString> {
+    name::originals(name)
+}
+
+/// The name without the suffix that compression gives, where it has one.
+pub fn uncompressed(name: &OsStr) -> Option<OsString> {
+    name::without_suffix(Path::new(name)).map(PathBuf::into_os_string)
+}
+
+/// Whether the file of this name is a generation of the file of that one.
+pub fn is_generation(name: &OsStr, of: &OsStr) -> bool {
+    Family::of(of).generation(name).is_some()
+}
+
+impl Sibling {
+    /// The file that bears this name now, if it is a regular one.
+    ///
+    /// # Errors
+    /// The system's, other than that there is none.
+    pub fn at(path: &Path) -> io::Result<Option<Self>> {
+        let Some(name) = path.file_name() else { return Ok(None) };
+        let metadata = match fs::symlink_metadata(path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            other => other?,
+        };
+        let compressed = Kind::split_name(name.as_bytes()).1;
+        Ok(metadata.is_file().then(|| Self::of(path.to_owned(), &metadata, Generation::Old, compressed)))
+    }
+
+    fn of(path: PathBuf, metadata: &Metadata, generation: Generation, compressed: Option<Kind>) -> Self {
+        Self {
+            identity: Identity::of(metadata),
+            modified_ns: i128::from(metadata.mtime()) * SECOND_NS + i128::from(metadata.mtime_nsec()),
+            born_ns: metadata.created().ok().map(since_epoch),
+            path,
+            compressed,
+            generation,
+        }
+    }
+}
+
+struct Search<'a> {
+    print: &'a Print,
+    offset: u64,
+    /// A name did not bear any more what it bore when it was listed.
+    moved: bool,
+    /// The first that could not be read.
+    trouble: Option<io::Error>,
+}
+
+impl Search<'_> {
+    fn content(&mut self, sibling: &Sibling) -> Option<Content> {
+        let looked = open(sibling).and_then(|file| match file {
+            None => {
+                self.moved = true;
+                Ok(None)
+            }
+            Some(file) if sibling.compressed.is_some() => self.decompressed(sibling, file),
+            Some(file) => {
+                let whole = file.metadata()?.len() >= self.offset && self.print.is_of(&file, self.offset)?;
+                Ok(whole.then_some(Content::Plain(file)))
+            }
+        });
+        match looked {
+            Ok(content) => content,
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                self.moved = true;
+                None
+            }
+            // A half-written file is nothing to speak of: its compressor is at it, or has died.
+            Err(error) if error.kind() == ErrorKind::InvalidData => None,
+            Err(error) => {
+                let path = sibling.path.display();
+                let text = format!("cannot look for unread lines in '{path}': {error}");
+                self.trouble.get_or_insert(io::Error::new(error.kind(), text));
+                None
+            }
+        }
+    }
+
+    fn decompressed(&self, sibling: &Sibling, file: File) -> io::Result<Option<Content>> {
+        let Some(kind) = Kind::of(&file)? else { return Ok(None) };
+        let again = file.try_clone()?;
+        let mut decoder = Decoder::new(file, kind, &sibling.path)?;
+        if !self.print.is_of_forward(&mut decoder, self.offset)? {
+            return Ok(None);
+        }
+        // Only at its end it is certain that it is whole.
+        io::copy(&mut decoder, &mut io::sink())?;
+        drop(decoder);
+        let mut decoder = Decoder::new(again, kind, &sibling.path)?;
+        Ok(decoder.skip_to(self.offset)?.then_some(Content::Compressed(decoder)))
+    }
+}
+
+/// `None` where the name bears another inode by now.
+fn open(sibling: &Sibling) -> io::Result<Option<File>> {
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(&sibling.path) {
+        // It is a symbolic link now.
+        Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return Ok(None),
+        other => other?,
+    };
+    let metadata = file.metadata()?;
+    Ok((metadata.is_file() && Identity::of(&metadata) == sibling.identity).then_some(file))
+}
+
+/// Adds the generations of `name` in its own directory.
+fn collect(name: &Path, siblings: &mut Vec<Sibling>) -> io::Result<()> {
+    let Some(family) = name.file_name().map(Family::of) else { return Ok(()) };
+    let parent = name.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let directory = parent.unwrap_or(Path::new("."));
+    let explain = |error: io::Error| {
+        let text = format!("cannot look for rotated files in '{}': {error}", directory.display());
+        io::Error::new(error.kind(), text)
+    };
+    let entries = match fs::read_dir(directory) {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(()),
+        other => other.map_err(explain)?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(explain)?.file_name();
+        let Some((generation, compressed)) = family.generation(&entry) else { continue };
+        // As the user wrote it: `app.log.1`, not `./app.log.1`.
+        let path = parent.map_or_else(|| PathBuf::from(&entry), |parent| parent.join(&entry));
+        // One that is gone by now has become another of the list, or was removed.
+        let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
+        if !metadata.is_file() {
+            continue;
+        }
+        siblings.push(Sibling::of(path, &metadata, generation, compressed));
+    }
+    Ok(())
+}
+
+fn since_epoch(time: std::time::SystemTime) -> i128 {
+    let signed = |nanoseconds: u128| i128::try_from(nanoseconds).unwrap_or(i128::MAX);
+    match time.duration_since(UNIX_EPOCH) {
+        Ok(since) => signed(since.as_nanos()),
+        Err(before) => -signed(before.duration().as_nanos()),
+    }
+}
+
+/// What a symbolic link points to, whether it is there or not.
+fn target_of(path: &Path) -> Option<PathBuf> {
+    let target = fs::read_link(path).ok()?;
+    fs::canonicalize(path).ok().or_else(|| Some(path.parent()?.join(target)))
+}
+
+fn key(identity: Identity) -> (u64, u64) {
+    (identity.device, identity.inode)
+}
+
+/// Whether what it was compressed from is there too. A compressor gives its file the time of the original
+/// last, so one that is clearly older is of an earlier generation, whatever it is called.
+fn is_there_plain(sibling: &Sibling, siblings: &[Sibling]) -> bool {
+    sibling.compressed.is_some()
+        && siblings.iter().any(|plain| {
+            plain.compressed.is_none()
+                && name::without_suffix(&sibling.path).as_ref() == Some(&plain.path)
+                && !sibling.clearly_older_than(plain)
+        })
+}
+
+fn sort(siblings: &mut [Sibling]) {
+    let growing = numbers_grow(siblings);
+    siblings.sort_by(|a, b| a.modified_ns.cmp(&b.modified_ns).then_with(|| a.path.cmp(&b.path)));
+    let mut from = 0;
+    while from < siblings.len() {
+        // All whose times may be the same, be it by way of each other.
+        let (mut to, mut latest) = (from + 1, siblings[from].modified().1);
+        while siblings.get(to).is_some_and(|next| next.modified().0 <= latest) {
+            latest = latest.max(siblings[to].modified().1);
+            to += 1;
+        }
+        // Stable: what the names do not tell apart stays in the order of times.
+        siblings[from..to].sort_by(|a, b| a.generation.order(&b.generation, growing));
+        from = to;
+    }
+}
+
+/// Whether a higher number is newer, by those neighbours in number whose times clearly differ.
+fn numbers_grow(siblings: &[Sibling]) -> bool {
+    let mut numbered: Vec<(u64, &Sibling)> =
+        siblings.iter().filter_map(|sibling| Some((sibling.generation.number()?, sibling))).collect();
+    numbered.sort_by_key(|(number, _)| *number);
+    let votes: i64 = numbered
+        .windows(2)
+        .filter(|pair| pair[0].0 < pair[1].0)
+        .map(|pair| match (pair[0].1, pair[1].1) {
+            (lower, higher) if lower.clearly_older_than(higher) => 1,
+            (lower, higher) if higher.clearly_older_than(lower) => -1,
+            _ => 0,
+        })
+        .sum();
+    votes > 0
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,341 @@
+//! Successions: which inodes a name bore one after the other, however fast they followed each other.
+//!
+//! The observer tells each creation, rename and removal in its order. Applied to the names of a directory
+//! in that order, they say where every inode that bore a followed name is to be found *now*, even if it
+//! bore the name for a moment only and was renamed twice since.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::{File, Metadata},
+    path::PathBuf,
+    time::Instant,
+};
+
+use rustc_hash::FxHashMap;
+use slab::Slab;
+
+use super::{Follower, NameId, Rotation, directories::Directory, siblings};
+use crate::observe::{Change, Cookie, DirectoryId, FileId};
+
+/// An entry of a followed directory.
+pub(super) type Place = (DirectoryId, OsString);
+
+/// An index of an inode that was told of and has not been opened yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ComerId(pub usize);
+
+/// Who bears an entry's name, as far as the hints tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bearer {
+    /// A file that is followed.
+    File(FileId),
+    /// An inode that is still to be opened.
+    Comer(ComerId),
+    /// A file named like an earlier generation of a followed name. Numbered as they came: a copy holds what
+    /// was there before the next truncation.
+    Copy(u64),
+}
+
+/// An inode that came to a followed name, and has not been opened yet.
+#[derive(Debug)]
+pub(super) struct Comer {
+    /// The entry that bears it; none where that was removed, or went out of sight.
+    pub place: Option<Place>,
+    /// How often `place` was told to change: what was opened before is not certain to be this.
+    pub changes: u32,
+    /// What was opened by its name, and what `changes` was then.
+    pub opened: Option<(File, Metadata, u32)>,
+    /// What `changes` was when there was nothing by its name.
+    pub missing: Option<u32>,
+    /// The names in whose lines it stands.
+    pub names: Vec<NameId>,
+    /// Stands for the file it will be: given out here, so that the numbers are in the order of coming.
+    pub number: u64,
+}
+
+/// The inodes that are still to be opened, and those that are between two names.
+#[derive(Debug, Default)]
+pub(super) struct Successions {
+    pub comers: Slab<Comer>,
+    /// Between the two ends of a rename, since when.
+    pub moving: FxHashMap<Cookie, (Bearer, Instant)>,
+    /// Opened by a name that had come to another inode by then.
+    pub strays: Vec<(File, Metadata)>,
+    /// How many copies have come.
+    copies: u64,
+    /// When what could not be made certain is tried again.
+    pub again_at: Option<Instant>,
+}
+
+impl Successions {
+    /// The comers in the order in which they came.
+    pub fn in_order(&self) -> Vec<usize> {
+        let mut keys: Vec<(u64, usize)> =
+            self.comers.iter().map(|(key, comer)| (comer.number, key)).collect();
+        keys.sort_unstable();
+        keys.into_iter().map(|(_, key)| key).collect()
+    }
+}
+
+impl Follower {
+    /// Something became of an entry.
+    pub(super) fn entry_told(&mut self, id: DirectoryId, name: &OsStr, change: Change) {
+        if name.is_empty() {
+            self.unsure_of(id);
+        } else {
+            match change {
+                Change::Came => self.arrive(id, name, None),
+                Change::MovedFrom(cookie) => {
+                    if let Some(bearer) = self.depart(id, name) {
+                        self.successions.moving.insert(cookie, (bearer, Instant::now()));
+                    }
+                }
+                Change::MovedTo(cookie) => {
+                    let moved = self.successions.moving.remove(&cookie);
+                    self.arrive(id, name, moved.map(|(bearer, _)| bearer));
+                }
+                Change::Went => {
+                    self.depart(id, name);
+                }
+                Change::Unknown => {}
+            }
+        }
+        self.entry_changed(id, name);
+    }
+
+    /// The entry lost its inode.
+    fn depart(&mut self, id: DirectoryId, name: &OsStr) -> Option<Bearer> {
+        let entry = self.directories.get_mut(id)?.entries.get_mut(name)?;
+        let linked = || entry.names.iter().find_map(|id| self.names.get(id.0)?.bears).map(Bearer::File);
+        let bearer = entry.bearer.take().or_else(linked)?;
+        self.set_place(bearer, None);
+        self.directories.get_mut(id)?.forget_idle(name);
+        Some(bearer)
+    }
+
+    /// The entry bears another inode: this one, or one that nobody knows.
+    fn arrive(&mut self, id: DirectoryId, name: &OsStr, bearer: Option<Bearer>) {
+        self.follow_match(id, name);
+        let Some(directory) = self.directories.get_mut(id) else { return };
+        let names = directory.entries.get(name).map(|entry| entry.names.clone()).unwrap_or_default();
+        let bearer = match bearer {
+            Some(bearer) => Some(bearer),
+            None if names.is_empty() => self.new_copy(id, name),
+            None => Some(self.new_comer()),
+        };
+        let Some(bearer) = bearer else {
+            // Nobody asks for what never had a followed name.
+            self.depart(id, name);
+            return;
+        };
+        let Some(directory) = self.directories.get_mut(id) else { return };
+        let before = directory.entries.entry(name.to_owned()).or_default().bearer.replace(bearer);
+        if let Some(replaced) = before.filter(|before| *before != bearer) {
+            self.set_place(replaced, None);
+        }
+        self.set_place(bearer, Some((id, name.to_owned())));
+        for name in names {
+            self.line_up(name, bearer);
+        }
+    }
+
+    /// A new file that may be a copy of one that is followed in its directory.
+    fn new_copy(&mut self, id: DirectoryId, name: &OsStr) -> Option<Bearer> {
+        let directory = self.directories.get(id)?;
+        let is_followed =
+            |name: &OsStr| directory.entries.get(name).is_some_and(|entry| !entry.names.is_empty());
+        if !siblings::originals(name).iter().any(|original| is_followed(original)) {
+            return None;
+        }
+        // Compressed later, it still holds what came then.
+        let plain = siblings::uncompressed(name).and_then(|plain| directory.entries.get(&*plain)?.bearer);
+        if let Some(copy @ Bearer::Copy(_)) = plain {
+            return Some(copy);
+        }
+        self.successions.copies += 1;
+        Some(Bearer::Copy(self.successions.copies))
+    }
+
+    /// Whether a file stands in a name's line behind an inode that is still to be opened.
+    pub(super) fn is_in_line(&self, id: FileId) -> bool {
+        !self.successions.comers.is_empty()
+            && self.names.iter().any(|(_, name)| name.line.contains(&Bearer::File(id)))
+    }
+
+    fn new_comer(&mut self) -> Bearer {
+        let number = self.next_number();
+        let comer = Comer { place: None, changes: 0, opened: None, missing: None, names: Vec::new(), number };
+        Bearer::Comer(ComerId(self.successions.comers.insert(comer)))
+    }
+
+    /// The name bears this inode after those that it bore before.
+    fn line_up(&mut self, id: NameId, bearer: Bearer) {
+        let Some(name) = self.names.get_mut(id.0) else { return };
+        name.line.push(bearer);
+        self.doubtful.insert(id);
+        if let Bearer::Comer(ComerId(comer)) = bearer
+            && let Some(comer) = self.successions.comers.get_mut(comer)
+        {
+            comer.names.push(id);
+        }
+    }
+
+    pub(super) fn set_place(&mut self, bearer: Bearer, place: Option<Place>) {
+        match bearer {
+            Bearer::File(id) => {
+                let path = place.as_ref().and_then(|place| self.path_of(place));
+                let Some(file) = self.files.get_mut(id.0 as usize) else { return };
+                if place.is_none() {
+                    // It may go where nobody finds it: what is open now stays readable.
+                    let _ = self.descriptors.get(id, &mut file.path, file.identity);
+                    self.descriptors.hold_on(id);
+                } else {
+                    self.descriptors.let_loose(id);
+                }
+                if let Some(path) = path.filter(|path| *path != file.path) {
+                    file.path = path;
+                    if self.memory.is_kept {
+                        self.memory.touched.push((file.source.number, None));
+                    }
+                }
+                file.place = place;
+            }
+            Bearer::Comer(ComerId(comer)) => {
+                let Some(comer) = self.successions.comers.get_mut(comer) else { return };
+                comer.place = place;
+                comer.changes += 1;
+            }
+            Bearer::Copy(_) => {}
+        }
+    }
+
+    /// Nobody tells any more where it is.
+    pub(super) fn out_of_sight(&mut self, bearer: Bearer) {
+        self.set_place(bearer, None);
+    }
+
+    /// Forgets a file that is let go.
+    pub(super) fn forget_file(&mut self, id: FileId, place: Option<Place>) {
+        if let Some((directory, name)) = place
+            && let Some(found) = self.directories.get_mut(directory)
+        {
+            if let Some(entry) = found.entries.get_mut(&name)
+                && entry.bearer == Some(Bearer::File(id))
+            {
+                entry.bearer = None;
+                found.forget_idle(&name);
+            }
+            self.drop_idle(directory);
+        }
+        self.successions.moving.retain(|_, (bearer, _)| *bearer != Bearer::File(id));
+        if !self.successions.comers.is_empty() {
+            for (_, name) in &mut self.names {
+                name.line.retain(|bearer| *bearer != Bearer::File(id));
+            }
+        }
+    }
+
+    pub(super) fn path_of(&self, (directory, name): &Place) -> Option<PathBuf> {
+        let path = self.directories.get(*directory)?.path.join(name);
+        // The user wrote `*.log`, not `./*.log`.
+        Some(path.strip_prefix(".").map(PathBuf::from).unwrap_or(path))
+    }
+
+    /// Nobody knows what became of the names in a directory.
+    fn unsure_of(&mut self, id: DirectoryId) {
+        for (_, comer) in &mut self.successions.comers {
+            comer.changes += u32::from(comer.place.as_ref().is_some_and(|(directory, _)| *directory == id));
+        }
+    }
+
+    /// Hints were lost: nobody knows any more which entry bears what. What was not opened yet has to be found
+    /// another way.
+    pub(super) fn forget_bearers(&mut self) {
+        for directory in self.directories.iter_mut() {
+            directory.entries.retain(|_, entry| {
+                entry.bearer = entry.bearer.filter(|bearer| matches!(bearer, Bearer::Copy(_)));
+                !entry.is_idle()
+            });
+        }
+        for (_, file) in &mut self.files {
+            file.place = None;
+        }
+        for (_, name) in &mut self.names {
+            name.line.retain(|bearer| matches!(bearer, Bearer::File(_)));
+        }
+        self.successions.comers.clear();
+        self.successions.moving.clear();
+        self.successions.strays.clear();
+    }
+
+    /// Has the name taken up again what it bears at its place now: the hints did not tell.
+    pub(super) fn expect_comer(&mut self, id: NameId) -> bool {
+        let Some(name) = self.names.get(id.0) else { return false };
+        if name.line.iter().any(|bearer| matches!(bearer, Bearer::Comer(_))) {
+            return true;
+        }
+        let Some((directory, entry)) = name.places.last().cloned() else { return false };
+        if self.directories.get(directory).is_none_or(Directory::is_looked_at) {
+            return false;
+        }
+        let comer = self.new_comer();
+        self.line_up(id, comer);
+        if let Some(directory) = self.directories.get_mut(directory) {
+            let before = directory.entries.entry(entry.clone()).or_default().bearer.replace(comer);
+            if let Some(before) = before {
+                self.set_place(before, None);
+            }
+        }
+        self.set_place(comer, Some((directory, entry)));
+        true
+    }
+
+    /// Has the name's files follow each other as far as they are known. `false` where some are not yet.
+    pub(super) fn advance(&mut self, id: NameId) -> bool {
+        let Some(name) = self.names.get_mut(id.0) else { return true };
+        let known = name.line.iter().take_while(|bearer| matches!(bearer, Bearer::File(_))).count();
+        let files: Vec<FileId> = name
+            .line
+            .drain(..known)
+            .filter_map(|bearer| if let Bearer::File(file) = bearer { Some(file) } else { None })
+            .filter(|file| self.files.contains(file.0 as usize))
+            .collect();
+        let settled = name.line.is_empty();
+        let path = name.path.display().to_string();
+        let mut replaced = 0;
+        for file in files {
+            if self.file_mut(file).is_some_and(|file| std::mem::replace(&mut file.in_line, false)) {
+                self.queue(file);
+            }
+            let Some(name) = self.names.get(id.0) else { break };
+            let (old, said) = (name.bears, name.said.is_some());
+            if old == Some(file) {
+                continue;
+            }
+            let is_still = |(id, number): &(FileId, u64)| {
+                self.file(*id).is_some_and(|file| file.source.number == *number)
+            };
+            let before = old.or_else(|| name.last_bore.filter(is_still).map(|(id, _)| id));
+            if let Some(before) = before.filter(|before| *before != file) {
+                self.read_before(before, file);
+            }
+            if old.is_some() {
+                self.rotated(Rotation::Replace);
+                replaced += 1;
+            } else if said {
+                self.notice(format_args!("'{path}' has appeared; following it"));
+            }
+            self.bear(id, Some(file));
+        }
+        match replaced {
+            0 => {}
+            1 => self.notice(format_args!("'{path}' has been replaced; following the new file")),
+            n => {
+                self.notice(format_args!(
+                    "'{path}' has been replaced {n} times; following each file in turn"
+                ));
+            }
+        }
+        settled
+    }
+}

@@ -1,0 +1,193 @@
+//! Truncation: where to go on, what a copy still holds of the rest, and how much is lost to everyone.
+//!
+//! The kernel program tells to which size, and how many bytes were cut off; so what is lost is exact.
+//! Otherwise the content tells: the file is shorter than what was read of it, or holds other bytes where
+//! reading ended. Then it goes on behind the last piece that is still the same, and what is lost is at
+//! least what the file was seen to have held.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{Follower, NotFollowable, Rotation, files::Turn, reader::Position};
+use crate::{
+    observe::{Answer, FileId, Observer},
+    record::{Ending, Item, Lost, Reached},
+};
+
+/// A write becomes visible piece by piece. A line that is incomplete for longer was written so.
+const WRITE_TAKES: Duration = Duration::from_millis(10);
+
+/// What the kernel program tells of a file's truncations. It writes both halves one after the other, so that
+/// one may be there without the other for a moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Told {
+    /// The smallest size in bytes.
+    to: Option<u64>,
+    /// Bytes cut off by all of them.
+    cut_off_bytes: u64,
+}
+
+impl Told {
+    /// Takes what was told since; returns it where both halves are there.
+    pub fn with(&mut self, answer: Answer) -> Option<Self> {
+        self.to = [self.to, answer.truncated_to].into_iter().flatten().min();
+        self.cut_off_bytes += answer.cut_off_bytes;
+        (self.to.is_some() && self.cut_off_bytes > 0).then_some(*self)
+    }
+}
+
+impl Follower {
+    /// The kernel program noted truncations since the file was last read.
+    pub(super) fn truncation_told(&mut self, id: FileId, told: Told) {
+        let Some(file) = self.file_mut(id) else { return };
+        file.untold = false;
+        let read_to = file.position.read_to();
+        let to = told.to.unwrap_or(read_to).min(read_to);
+        // Of what was cut off, this had been read.
+        let had = i64::try_from(read_to - to).unwrap_or(i64::MAX);
+        file.lost_bytes += i64::try_from(told.cut_off_bytes).unwrap_or(i64::MAX) - had;
+        let rest_is_gone = file.lost_bytes > 0;
+        file.truncated |= rest_is_gone;
+        if to < read_to {
+            self.go_on_from(id, to, rest_is_gone);
+        }
+    }
+
+    /// What lies before the offset is not what was read there.
+    pub(super) fn rewritten(&mut self, id: FileId) -> Turn {
+        let Some(size) = self.size_unless_unreadable(id) else { return Turn::Later };
+        let tells = self.observer.as_deref().is_some_and(Observer::tells_truncations);
+        let Some(file) = self.file_mut(id) else { return Turn::Over };
+        let read_to = file.position.read_to();
+        if tells {
+            // The kernel's word may be on its way, and says from which byte on to read.
+            if !std::mem::replace(&mut file.untold, true) {
+                self.asks.push((Instant::now() + super::WORD_TAKES, id));
+                return Turn::Over;
+            }
+            file.untold = false;
+            if size >= read_to {
+                file.position.forget_context();
+                let path = file.source.path.display().to_string();
+                self.notice(format_args!(
+                    "'{path}' was written over before byte {read_to}; what was read there is not read again"
+                ));
+                return Turn::GoOn;
+            }
+        }
+        let Some(file) = self.files.get_mut(id.0 as usize) else { return Turn::Over };
+        let unchanged = match self.descriptors.get(id, &mut file.path, file.identity) {
+            Ok(descriptor) => file.position.print.unchanged_to(descriptor, size.min(read_to)),
+            Err(error) => return self.unreadable(id, &error),
+        };
+        match unchanged {
+            Ok(to) => {
+                let seen = i64::try_from(file.seen_bytes.saturating_sub(read_to)).unwrap_or(i64::MAX);
+                file.lost_bytes += seen;
+                file.truncated = true;
+                self.go_on_from(id, to, true);
+                Turn::GoOn
+            }
+            Err(source) => {
+                let path = file.path.clone();
+                self.unreadable(id, &NotFollowable::System { path, source })
+            }
+        }
+    }
+
+    /// The file was truncated or written over between two runs, or is one that was and has a copy.
+    pub(super) fn changed_meanwhile(&mut self, id: FileId, size: u64) {
+        let Some(file) = self.files.get_mut(id.0 as usize) else { return };
+        let read_to = file.position.read_to();
+        let unchanged = match self.descriptors.get(id, &mut file.path, file.identity) {
+            Ok(descriptor) => file.position.print.unchanged_to(descriptor, size.min(read_to)),
+            Err(_) => return,
+        };
+        file.truncated = true;
+        self.go_on_from(id, unchanged.unwrap_or(0), true);
+    }
+
+    fn size_unless_unreadable(&mut self, id: FileId) -> Option<u64> {
+        let file = self.files.get_mut(id.0 as usize)?;
+        let looked = match self.descriptors.get(id, &mut file.path, file.identity) {
+            Ok(descriptor) => descriptor
+                .metadata()
+                .map_err(|source| NotFollowable::System { path: file.path.clone(), source }),
+            Err(error) => Err(error),
+        };
+        match looked {
+            Ok(metadata) => Some(metadata.len()),
+            Err(error) => {
+                self.unreadable(id, &error);
+                None
+            }
+        }
+    }
+
+    /// The file was truncated, and goes on at `to`, which lies before what was read. Where a rest may be
+    /// unread, it is read from a copy first, if there is one.
+    fn go_on_from(&mut self, id: FileId, to: u64, rest_is_gone: bool) {
+        let Some(file) = self.files.get_mut(id.0 as usize) else { return };
+        file.seen_bytes = to;
+        let mut print = file.position.print.clone();
+        print.truncate_to(to);
+        let mut position = Position::known(to, print);
+        if let Ok(descriptor) = self.descriptors.get(id, &mut file.path, file.identity) {
+            // It may be truncated once more before anything behind that is read.
+            position = position.primed(descriptor);
+        }
+        let before = std::mem::replace(&mut file.position, position);
+        let path = file.source.path.display().to_string();
+        let unfinished = if rest_is_gone {
+            self.read_copies(id, before)
+        } else {
+            self.pass_over_copies(id);
+            Some(before)
+        };
+        if let Some((offset, rest)) = unfinished.and_then(|mut before| before.give_up_rest())
+            && let Some(file) = self.file_mut(id)
+        {
+            if file.waiting_since.take().is_some_and(|since| since.elapsed() > WRITE_TAKES) {
+                // What was held back is all that there was of its last line.
+                let block = file.block(offset, rest, Ending::EndOfFile);
+                self.hand_on(block);
+            } else {
+                // It was being written when the truncation cut it: half a line is none.
+                file.lost_bytes += i64::try_from(rest.len()).unwrap_or(0);
+                file.truncated = true;
+            }
+        }
+        if let Some(number) = self.file(id).map(|file| file.source.number) {
+            self.outbox.push_back(Item::Back(Reached { number, offset: to }));
+        }
+        self.rotated(Rotation::Truncate);
+        self.notice(format_args!("'{path}' was truncated; going on from byte {to}"));
+    }
+
+    /// Reports what is lost, in its place: after everything that could still be had, and before what is
+    /// new. `false` where there is nothing to report.
+    pub(super) fn report_lost(&mut self, id: FileId) -> bool {
+        let exact = self.observer.as_deref().is_some_and(Observer::tells_truncations);
+        let Some(file) = self.file_mut(id).filter(|file| file.truncated) else { return false };
+        file.truncated = false;
+        let bytes = u64::try_from(file.lost_bytes).unwrap_or(0);
+        if bytes == 0 && exact {
+            return false;
+        }
+        file.lost_bytes = 0;
+        let lost = Lost { source: Arc::clone(&file.source), offset: file.position.handed_on(), bytes, exact };
+        let path = file.source.path.display().to_string();
+        self.counts.lost_bytes += bytes;
+        if exact {
+            self.notice(format_args!("'{path}': {bytes} bytes were truncated before they could be read"));
+        } else if bytes > 0 {
+            self.notice(format_args!(
+                "'{path}': at least {bytes} bytes were truncated before they could be read"
+            ));
+        }
+        self.outbox.push_back(Item::Lost(lost));
+        true
+    }
+}
