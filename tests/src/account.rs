@@ -7,7 +7,7 @@ use std::{
     fmt::{self, Write as _},
 };
 
-use crate::write::padding;
+use crate::write::{padding, put_line};
 
 /// Troubles that are remembered word for word; the rest are counted.
 const TROUBLES_KEPT: usize = 10;
@@ -41,6 +41,39 @@ pub struct Counted {
     pub is_clean: bool,
 }
 
+/// What became of the lines that were written.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Numbers {
+    /// Lines that went into the files.
+    pub written: u64,
+    /// Different ones of them that came out.
+    pub delivered: u64,
+    /// Those that did not.
+    pub lost: u64,
+    /// Bytes of the lost lines, newlines counted.
+    pub lost_bytes: u64,
+    /// Lines that had come out before.
+    pub repeated: u64,
+    /// What came out and was never written like that: pieces of lines, and lines that ran into one another.
+    pub torn: u64,
+    /// Lines that came out after a later one of the same writer.
+    pub out_of_order: u64,
+}
+
+impl Numbers {
+    /// Adds those of another run.
+    pub fn add(&mut self, other: &Self) {
+        let Self { written, delivered, lost, lost_bytes, repeated, torn, out_of_order } = other;
+        self.written += written;
+        self.delivered += delivered;
+        self.lost += lost;
+        self.lost_bytes += lost_bytes;
+        self.repeated += repeated;
+        self.torn += torn;
+        self.out_of_order += out_of_order;
+    }
+}
+
 impl Account {
     /// Counts `bytes`, which go on where those before ended.
     pub fn take(&mut self, bytes: &[u8]) {
@@ -63,6 +96,12 @@ impl Account {
     #[must_use]
     pub fn counted(&self) -> Counted {
         Counted { lines: self.lines, is_clean: self.troubles.is_empty() && self.torn == 0 }
+    }
+
+    /// Different lines that came out so far. What is repeated for ever is no progress.
+    #[must_use]
+    pub fn progress(&self) -> u64 {
+        self.lines - self.torn - self.repeated
     }
 
     fn count(&mut self, line: &[u8]) {
@@ -101,24 +140,18 @@ impl Account {
     /// # Errors
     /// What was.
     pub fn check<'a>(&self, written: impl IntoIterator<Item = (&'a str, u64)>) -> Result<(), String> {
-        let Self { writers, open, lines, torn, repeated, late, troubles } = self;
+        let written: Vec<_> = written.into_iter().collect();
+        let numbers = self.numbers(written.iter().copied());
+        let Numbers { written: expected, lost, repeated, torn, out_of_order, .. } = numbers;
+        if lost + torn + repeated + out_of_order == 0 && self.lines == expected {
+            return Ok(());
+        }
+        let Self { open, lines, troubles, .. } = self;
         let mut report = String::new();
-        let (mut expected, mut lost) = (0, 0);
-        for (name, count) in written {
-            expected += count;
-            let (next, mut missing) = writers
-                .get(name)
-                .map_or((0, BTreeMap::new()), |writer| (writer.next, writer.missing.clone()));
-            if next < count {
-                missing.insert(next, count);
-            }
+        for (name, missing) in self.missing(written) {
             for (first, end) in missing {
-                lost += end - first;
                 let _ = writeln!(report, "lost: {name} {first} to {}", end - 1);
             }
-        }
-        if lost + torn + repeated + late == 0 && open.is_empty() && *lines == expected {
-            return Ok(());
         }
         for trouble in troubles {
             let _ = writeln!(report, "{trouble}");
@@ -128,12 +161,78 @@ impl Account {
         }
         Err(format!(
             "{lines} lines came out where {expected} were written: {lost} lost, {repeated} repeated, {torn} \
-             torn, {late} out of order\n{report}"
+             torn, {out_of_order} out of order\n{report}"
         ))
+    }
+
+    /// What became of the lines of writers that wrote so many each.
+    #[must_use]
+    pub fn numbers<'a>(&self, written: impl IntoIterator<Item = (&'a str, u64)>) -> Numbers {
+        let written: Vec<_> = written.into_iter().collect();
+        let mut numbers = Numbers {
+            repeated: self.repeated,
+            torn: self.torn + u64::from(!self.open.is_empty()),
+            out_of_order: self.late,
+            ..Numbers::default()
+        };
+        let mut line = Vec::new();
+        for (name, missing) in self.missing(written.iter().copied()) {
+            for number in missing.into_iter().flat_map(|(first, end)| first..end) {
+                put_line(&mut line, name, number);
+                numbers.lost += 1;
+                numbers.lost_bytes += line.len() as u64;
+            }
+        }
+        numbers.written = written.iter().map(|(_, count)| count).sum();
+        numbers.delivered = numbers.written - numbers.lost;
+        // Whatever else came out whole was never written.
+        let came = self.writers.values().map(Writer::came).sum::<u64>();
+        numbers.torn += came.saturating_sub(numbers.delivered);
+        numbers
+    }
+
+    /// Whether every line that these writers wrote has come out.
+    #[must_use]
+    pub fn is_complete<'a>(&self, written: impl IntoIterator<Item = (&'a str, u64)>) -> bool {
+        written.into_iter().all(|(name, count)| {
+            let writer = self.writers.get(name);
+            count <= writer.map_or(0, |writer| writer.missing.keys().next().copied().unwrap_or(writer.next))
+        })
+    }
+
+    /// One more than the highest number of a writer that has come out.
+    #[must_use]
+    pub fn reached(&self, writer: &str) -> u64 {
+        self.writers.get(writer).map_or(0, |writer| writer.next)
+    }
+
+    /// Forgets the beginning of a line whose end will never come, because who printed it was killed.
+    pub fn cut(&mut self) {
+        self.open.clear();
+    }
+
+    /// The numbers of each writer that did not come out: first to one behind the last.
+    fn missing<'a>(
+        &self,
+        written: impl IntoIterator<Item = (&'a str, u64)>,
+    ) -> impl Iterator<Item = (&'a str, Vec<(u64, u64)>)> {
+        written.into_iter().map(|(name, count)| {
+            let writer = self.writers.get(name);
+            let next = writer.map_or(0, |writer| writer.next);
+            let passed_over = writer.into_iter().flat_map(|writer| &writer.missing);
+            let never_reached = (next < count).then_some((next, count));
+            let within = passed_over.map(|(&first, &end)| (first, end.min(count))).chain(never_reached);
+            (name, within.filter(|(first, end)| first < end).collect())
+        })
     }
 }
 
 impl Writer {
+    /// Different numbers that came out.
+    fn came(&self) -> u64 {
+        self.next - self.missing.iter().map(|(first, end)| end - first).sum::<u64>()
+    }
+
     fn take_missing(&mut self, number: u64) -> bool {
         let Some((&first, &end)) = self.missing.range(..=number).next_back() else { return false };
         if number >= end {
@@ -200,5 +299,48 @@ mod tests {
         let mut open = account(&[0]);
         open.take(b"a 1 ");
         assert!(open.check([("a", 1)]).expect_err("open").contains("without its end: \"a 1 \""));
+    }
+
+    #[test]
+    fn the_numbers_add_up() {
+        let numbers = account(&[0, 3, 4, 1, 1, 6]).numbers([("a", 8), ("b", 2)]);
+        // a 2, a 5, a 7 and both of b's, each as long as it was written.
+        let lost = [("a", 2), ("a", 5), ("a", 7), ("b", 0), ("b", 1)];
+        let lost_bytes =
+            lost.map(|(name, number)| format!("{name} {number} {}\n", padding(number)).len() as u64);
+        let expected = Numbers {
+            written: 10,
+            delivered: 5,
+            lost: 5,
+            lost_bytes: lost_bytes.iter().sum(),
+            repeated: 1,
+            torn: 0,
+            out_of_order: 1,
+        };
+        assert_eq!(numbers, expected);
+        let mut twice = numbers;
+        twice.add(&numbers);
+        assert_eq!((twice.written, twice.lost_bytes), (20, 2 * numbers.lost_bytes));
+    }
+
+    #[test]
+    fn what_nobody_wrote_is_torn() {
+        // A number behind the last, a writer that there is not, and the beginning of a line.
+        let mut account = account(&[0, 1, 2]);
+        account.take(b"b 0 \na ");
+        let numbers = account.numbers([("a", 2)]);
+        assert_eq!((numbers.delivered, numbers.lost, numbers.torn), (2, 0, 3));
+        account.cut();
+        assert_eq!(account.numbers([("a", 2)]).torn, 2);
+    }
+
+    #[test]
+    fn it_is_complete_when_nothing_is_missing() {
+        assert!(account(&[0, 2, 1]).is_complete([("a", 3)]));
+        assert!(account(&[0, 1]).is_complete([("a", 2), ("b", 0)]));
+        assert!(!account(&[0, 2]).is_complete([("a", 3)]));
+        assert!(!account(&[0, 1]).is_complete([("a", 2), ("b", 1)]));
+        assert_eq!(account(&[0, 2, 2, 2]).reached("a"), 3);
+        assert_eq!(account(&[0, 2, 2, 2]).progress(), 2);
     }
 }

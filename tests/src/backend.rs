@@ -11,6 +11,8 @@ pub enum Backend {
     Ebpf,
     /// What it falls back to.
     Inotify,
+    /// What it falls back to where there is no inotify either. Not to be asked for.
+    Stat,
 }
 
 impl Backend {
@@ -20,17 +22,19 @@ impl Backend {
         match self {
             Self::Ebpf => "ebpf",
             Self::Inotify => "inotify",
+            Self::Stat => "stat",
         }
     }
 
     /// # Panics
-    /// Where it is neither.
+    /// Where it is none of them.
     #[must_use]
     pub fn of_word(word: &str) -> Self {
         match word {
             "ebpf" => Self::Ebpf,
             "inotify" => Self::Inotify,
-            _ => panic!("{word:?} is no backend: ebpf or inotify"),
+            "stat" => Self::Stat,
+            _ => panic!("{word:?} is no backend: ebpf, inotify or stat"),
         }
     }
 }

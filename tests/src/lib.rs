@@ -10,6 +10,8 @@
 //! | `LOG_TAIL_TEST_BACKEND` | `ebpf` or `inotify`: every test then asserts that it is the one in use | the one that `log-tail` chooses here |
 //! | `LOG_TAIL_TEST_DIR` | where the temporary files go | the system's temporary directory |
 //! | `LOG_TAIL_STRESS_WRITES` | how much the stress test writes | 200,000 |
+//! | `LOG_TAIL_CRASHES` | how often the crash test kills | 200 |
+//! | `LOG_TAIL_CRASH_SEED` | when it does | a fixed number |
 //!
 //! Nothing here waits for time: every wait is for a condition, and fails when nothing has happened for so
 //! long ([`PATIENCE`]) that nothing will, however slow the machine.
@@ -19,6 +21,10 @@ pub mod backend;
 pub mod metrics;
 pub mod place;
 pub mod run;
+pub mod runs;
+pub mod seeded;
+pub mod state;
+pub mod torture;
 pub mod write;
 
 use std::time::Duration;
@@ -36,6 +42,7 @@ pub mod prelude {
         metrics::Scrape,
         place::Place,
         run::{Finished, LogTail, Running},
+        state::{Known, StateDir},
         write::{Lines, append, create},
     };
 }

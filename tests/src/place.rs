@@ -2,6 +2,7 @@
 
 use std::{
     fs::Permissions,
+    io,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
@@ -22,10 +23,22 @@ impl Place {
     #[must_use]
     pub fn new() -> Self {
         let parent = std::env::var_os("LOG_TAIL_TEST_DIR").map_or_else(std::env::temp_dir, PathBuf::from);
-        let made = tempfile::Builder::new().prefix("log-tail-").tempdir_in(&parent);
-        let dir = made.unwrap_or_else(|error| panic!("making a directory in {}: {error}", parent.display()));
-        std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("permissions");
-        Self(dir)
+        Self::within(&parent)
+            .unwrap_or_else(|error| panic!("making a directory in {}: {error}", parent.display()))
+    }
+
+    /// Makes one where other tests make none: log-tail hears of what comes and goes in every directory on the
+    /// way to a followed one.
+    #[must_use]
+    pub fn quiet() -> Self {
+        let quiet = ["/run", "/dev/shm"].into_iter().find_map(|parent| Self::within(Path::new(parent)).ok());
+        quiet.unwrap_or_else(Self::new)
+    }
+
+    fn within(parent: &Path) -> io::Result<Self> {
+        let dir = tempfile::Builder::new().prefix("log-tail-").tempdir_in(parent)?;
+        std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755))?;
+        Ok(Self(dir))
     }
 
     /// The directory.

@@ -21,11 +21,14 @@ use nix::{
     unistd::Pid,
 };
 
+use serde_json::Value;
+
 use crate::{
     PATIENCE,
     account::Account,
     backend::{Backend, wanted_backend},
     metrics::Scrape,
+    state::StateDir,
 };
 
 /// How often the following tests sweep. Longer than the second that log-tail gives a hint before it calls it missed.
@@ -84,7 +87,7 @@ impl LogTail {
         let tail = match backend {
             // Not asked for: that log-tail chooses it itself where it is to be had is part of the test.
             None | Some(Backend::Ebpf) => Self::bare(),
-            Some(Backend::Inotify) => Self::bare().args(["--backend", "inotify"]),
+            Some(backend) => Self::bare().args(["--backend", backend.word()]),
         };
         Self { backend, ..tail }
     }
@@ -126,6 +129,16 @@ impl LogTail {
         self
     }
 
+    /// Started by another command, which is given log-tail and its arguments as arguments.
+    #[must_use]
+    pub fn within(mut self, command: &[&str]) -> Self {
+        let mut outer = Command::new(command[0]);
+        outer.args(&command[1..]).arg(self.command.get_program()).args(self.command.get_args());
+        outer.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.command = outer;
+        self
+    }
+
     /// Run in this directory, for names that are not absolute.
     #[must_use]
     pub fn in_dir(mut self, dir: &Path) -> Self {
@@ -138,6 +151,19 @@ impl LogTail {
     pub fn counted(mut self) -> Self {
         self.account = Some(Account::default());
         self
+    }
+
+    /// As [`Self::counted`], going on from what was counted before: in an earlier run.
+    #[must_use]
+    pub fn counted_on(mut self, account: Account) -> Self {
+        self.account = Some(account);
+        self
+    }
+
+    /// With this state directory.
+    #[must_use]
+    pub fn keeping(self, state: &StateDir) -> Self {
+        self.arg("--state-dir").arg(state.path())
     }
 
     /// Leaves standard output to the caller: see [`Running::take_stdout`].
@@ -429,10 +455,48 @@ impl Running {
         }));
     }
 
+    /// Waits until so many different lines were counted, however often.
+    #[track_caller]
+    pub fn wait_until_progress(&self, lines: u64) {
+        drop(self.wait_until(&format!("{lines} different lines"), |inner| {
+            inner.account.as_ref().is_some_and(|account| account.progress() >= lines)
+        }));
+    }
+
     /// Waits for something in what it printed.
     #[track_caller]
     pub fn wait_until_stdout(&self, what: &str, mut is_so: impl FnMut(&[u8]) -> bool) {
         drop(self.wait_until(what, |inner| is_so(&inner.stdout)));
+    }
+
+    /// Waits until a record with this line has come out as json, and returns all records up to then.
+    #[track_caller]
+    pub fn wait_for_record(&self, line: &str) -> Vec<Value> {
+        let records = |stdout: &[u8]| -> Vec<Value> {
+            let lines = stdout.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
+            lines.map(|line| serde_json::from_slice(line).expect("a line is a json document")).collect()
+        };
+        let is_there = |records: &[Value]| records.iter().any(|record| record["line"] == line);
+        let inner = self.wait_until(line, |inner| is_there(&records(&inner.stdout)));
+        records(&inner.stdout)
+    }
+
+    /// Holds it still: it looks at nothing until it may go on.
+    pub fn hold_still(&self) {
+        self.signal(Signal::SIGSTOP);
+        let stat = format!("/proc/{}/stat", self.pid());
+        let is_still = || {
+            let text = std::fs::read_to_string(&stat).expect("it is there");
+            text.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+        };
+        while !is_still() {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Lets it go on.
+    pub fn go_on(&self) {
+        self.signal(Signal::SIGCONT);
     }
 
     /// Waits for something in what it said.

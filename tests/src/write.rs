@@ -37,14 +37,19 @@ impl Lines {
     /// Opens `path` for appending, and makes it where it is missing.
     #[must_use]
     pub fn new(path: impl AsRef<Path>, writer: &str) -> Self {
-        Self { file: open(path.as_ref()), writer: writer.to_owned(), next: 0, line: Vec::new() }
+        Self::starting_at(path, writer, 0)
+    }
+
+    /// As [`Self::new`], but the first line has this number: whoever wrote the lines before it used `writer`, too.
+    #[must_use]
+    pub fn starting_at(path: impl AsRef<Path>, writer: &str, next: u64) -> Self {
+        Self { file: open(path.as_ref()), writer: writer.to_owned(), next, line: Vec::new() }
     }
 
     /// Writes the next `count` lines, each with a call of its own.
     pub fn write(&mut self, count: u64) {
         for _ in 0..count {
-            self.line.clear();
-            writeln!(self.line, "{} {} {}", self.writer, self.next, padding(self.next)).expect("memory");
+            put_line(&mut self.line, &self.writer, self.next);
             write_once(&mut self.file, &self.line);
             self.next += 1;
         }
@@ -61,6 +66,12 @@ impl Lines {
         &self.file
     }
 
+    /// The name in its lines.
+    #[must_use]
+    pub fn writer(&self) -> &str {
+        &self.writer
+    }
+
     /// How many lines were written so far.
     #[must_use]
     pub fn written(&self) -> u64 {
@@ -71,6 +82,12 @@ impl Lines {
 fn open(path: &Path) -> File {
     let opened = OpenOptions::new().append(true).create(true).open(path);
     opened.unwrap_or_else(|error| panic!("opening {}: {error}", path.display()))
+}
+
+/// Puts one line in place of what `line` held.
+pub(crate) fn put_line(line: &mut Vec<u8>, writer: &str, number: u64) {
+    line.clear();
+    writeln!(line, "{writer} {number} {}", padding(number)).expect("memory");
 }
 
 /// Lines of different lengths, so that they end everywhere in a block; known from the number, so that

@@ -153,3 +153,27 @@ fn the_same_name_given_twice_comes_out_once() {
     tail.wait_for_stdout("one\ntwo\n");
     tail.finish();
 }
+
+#[test]
+fn a_pattern_that_cannot_be_understood_is_a_usage_error() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
+
+    LogTail::quick().arg("/l/[a").run().assert_exit(2).assert_says(&["'/l/[a'", "backslash"]);
+    LogTail::quick().arg(OsStr::from_bytes(b"/l/q\xff*")).run().assert_exit(2).assert_says(&["not UTF-8"]);
+}
+
+#[test]
+fn doctor_does_not_wait_for_a_fifo_and_knows_names_that_are_not_utf8() {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
+
+    let place = Place::new();
+    let fifo = place.path("fifo");
+    mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+    let odd = place.path(OsStr::from_bytes(b"n\xff"));
+    create(&odd, "x\n");
+    for json in [&[][..], &["--json"]] {
+        let told = LogTail::bare().arg("doctor").args(json).arg(&fifo).arg(&odd).run();
+        assert!(told.text().contains("a FIFO"), "{}", told.text());
+        told.assert_exit(0);
+    }
+}

@@ -86,7 +86,7 @@ fn files_that_are_let_go_are_no_longer_counted() {
 /// Nothing polls: what happens while nothing happens is what the sweep and the questions for metrics make.
 #[test]
 fn it_sleeps_while_nothing_is_written() {
-    let place = Place::new();
+    let place = Place::quiet();
     for number in 0..100 {
         create(place.path(format!("{number}.log")), "");
     }

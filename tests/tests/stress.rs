@@ -6,24 +6,11 @@ use std::{
     time::Duration,
 };
 
-use log_tail_tests::prelude::*;
+use log_tail_tests::{prelude::*, seeded::Seeded};
 use nix::sys::signal::Signal;
 
 /// Lines of a round: long enough that the reader stops in the middle of some, short enough that files take turns.
 const ROUND: u64 = 500;
-
-/// Numbers that look random and are the same in every run (splitmix64).
-struct Seeded(u64);
-
-impl Seeded {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % end
-    }
-}
 
 #[test]
 fn no_write_is_missed_however_the_reader_pauses() {
@@ -58,7 +45,7 @@ fn no_write_is_missed_however_the_reader_pauses() {
             })
         });
         let pauses = scope.spawn(|| {
-            let mut seeded = Seeded(20_260_101);
+            let mut seeded = Seeded::new(20_260_101);
             while !is_over.load(Ordering::Relaxed) {
                 tail.signal(Signal::SIGSTOP);
                 std::thread::sleep(Duration::from_micros(seeded.below(4000)));

@@ -1,0 +1,50 @@
+//! When a limit of the system is spent, the limit is named, and everything is looked at every second instead.
+//! In a user namespace of its own, so that nobody else runs into it.
+
+use std::process::Command;
+
+use log_tail_tests::prelude::*;
+
+/// Whether this machine lets us make a user namespace and set limits in it.
+fn can_limit() -> bool {
+    let tried = Command::new("unshare")
+        .args(["-Ur", "sh", "-c", "echo 0 > /proc/sys/user/max_inotify_watches"])
+        .output();
+    let can = tried.is_ok_and(|output| output.status.success());
+    if !can {
+        eprintln!("skipped: no user namespace to set limits in (unshare -Ur)");
+    }
+    can
+}
+
+fn follows_all_the_same(limit: &str, named: &str) {
+    if !can_limit() || wanted_backend() == Some(Backend::Ebpf) {
+        return;
+    }
+    let place = Place::new();
+    let log = place.path("app.log");
+    create(&log, "one\n");
+    let script = format!("echo 0 > /proc/sys/user/{limit} && exec \"$@\"");
+    let tail = LogTail::bare()
+        .within(&["unshare", "-Ur", "sh", "-c", &script, "sh"])
+        .args(["-n", "+1", "--sweep", "1h"])
+        .arg(&log)
+        .follow();
+    tail.wait_for_stdout("one\n");
+    append(&log, "two\n");
+    tail.wait_for_stdout("one\ntwo\n");
+    std::fs::rename(&log, place.path("app.log.1")).expect("renamed");
+    append(&log, "three\n");
+    tail.wait_for_stdout("one\ntwo\nthree\n");
+    tail.terminate().assert_says(&[named, "every second"]);
+}
+
+#[test]
+fn without_inotify_watches_everything_is_looked_at() {
+    follows_all_the_same("max_inotify_watches", "user.max_inotify_watches (now 0)");
+}
+
+#[test]
+fn without_inotify_instances_everything_is_looked_at() {
+    follows_all_the_same("max_inotify_instances", "user.max_inotify_instances (now 0)");
+}

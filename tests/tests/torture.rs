@@ -1,0 +1,40 @@
+//! The torture itself can fail: a follower that loses lines is found out, and log-tail is not.
+
+use std::time::Duration;
+
+use log_tail_tests::{
+    backend::wanted_backend,
+    run::binary,
+    torture::{
+        report::Row,
+        run, scenario,
+        subject::{Descriptor, LogTail, Subject},
+    },
+};
+
+fn tortured(name: &str, subject: &dyn Subject, quiet: Duration) -> Row {
+    let mut row = Row::default();
+    let scenario = scenario::all().into_iter().find(|it| it.name == name).expect("a scenario");
+    run(&scenario, subject, 20_000, quiet, &mut row);
+    assert_eq!((row.runs, &row.skipped), (1, &None));
+    row
+}
+
+#[test]
+fn a_follower_of_the_descriptor_loses_what_comes_after_the_rotation() {
+    let row = tortured("rename-10000", &Descriptor, Duration::from_secs(10));
+    // The first file, and not one line of those after it.
+    assert_eq!(row.numbers.written, 30_003, "{row:?}");
+    assert_eq!((row.numbers.delivered, row.numbers.lost), (10_003, 20_000), "{row:?}");
+    assert_eq!((row.numbers.repeated, row.numbers.torn, row.numbers.out_of_order), (0, 0, 0), "{row:?}");
+    assert_eq!(row.broken.as_deref(), Some("20000 lost"));
+}
+
+#[test]
+fn log_tail_reads_on_in_the_file_that_was_moved_away_and_back() {
+    let backend = wanted_backend().map_or("auto", |backend| backend.word());
+    let subject = LogTail::at(binary(), backend).expect("it prints its help");
+    let row = tortured("moved-away", &subject, Duration::from_secs(30));
+    assert_eq!(row.broken, None, "{row:?}");
+    assert!(row.is_kept() && row.numbers.written > 20_000, "{row:?}");
+}

@@ -1,0 +1,95 @@
+//! Truncation: in place, to the middle, past the old offset, and with a copy of what was there.
+
+use std::fs;
+
+use log_tail_tests::prelude::*;
+
+#[test]
+fn a_file_truncated_to_its_middle_goes_on_from_there() {
+    let place = Place::new();
+    let log = place.path("app.log");
+    append(&log, "one\ntwo\nthree\n");
+    let tail = LogTail::without_sweep().args(["-n", "+1"]).arg(&log).follow();
+    tail.wait_for_stdout("one\ntwo\nthree\n");
+    let file = fs::OpenOptions::new().append(true).open(&log).unwrap();
+    file.set_len(4).unwrap();
+    // Where the kernel does not tell to which size, only what is read again tells.
+    if tail.following().backend == Backend::Inotify {
+        tail.wait_for_stderr("the truncation", |lines| {
+            lines.iter().any(|line| line.contains("was truncated"))
+        });
+    }
+    append(&log, "four\n");
+    let again = if tail.following().backend == Backend::Ebpf { "" } else { "one\n" };
+    tail.wait_for_stdout(format!("one\ntwo\nthree\n{again}four\n"));
+    tail.terminate();
+}
+
+#[test]
+fn a_file_truncated_and_grown_past_the_old_offset_at_once_is_read_from_its_beginning() {
+    let place = Place::new();
+    let log = place.path("app.log");
+    append(&log, "old 1\nold 2\n");
+    let tail = LogTail::without_sweep().args(["-n", "+1"]).arg(&log).follow();
+    tail.wait_for_stdout("old 1\nold 2\n");
+    tail.hold_still();
+    create(&log, "new 1\nnew 2\nnew 3\nnew 4\n");
+    tail.go_on();
+    tail.wait_for_stdout("old 1\nold 2\nnew 1\nnew 2\nnew 3\nnew 4\n");
+    tail.terminate();
+}
+
+#[test]
+fn what_was_not_read_before_a_truncation_is_read_from_the_copy() {
+    let place = Place::new();
+    let log = place.path("app.log");
+    let mut lines = Lines::new(&log, "w");
+    lines.write(100);
+    let tail = LogTail::without_sweep().args(["-n", "+1"]).counted().arg(&log).follow();
+    tail.wait_for_lines(100);
+    // copytruncate, twice, while it cannot look.
+    tail.hold_still();
+    for copy in ["app.log.2", "app.log.1"] {
+        lines.write(1000);
+        fs::copy(&log, place.path(copy)).unwrap();
+        lines.file().set_len(0).unwrap();
+    }
+    lines.write(10);
+    tail.go_on();
+    tail.wait_for_lines(2110);
+    assert_eq!(tail.scrape().get("log_tail_lost_bytes_total{reason=\"truncated\"}"), 0);
+    tail.terminate().assert_exactly([("w", 2110)]);
+}
+
+#[test]
+fn what_no_copy_holds_is_counted_and_told_in_json() {
+    let place = Place::new();
+    let log = place.path("app.log");
+    append(&log, "read\n");
+    let tail = LogTail::without_sweep().args(["-n", "+1", "--format", "json"]).arg(&log).follow();
+    tail.wait_for_record("read");
+    tail.hold_still();
+    append(&log, "lost to everyone\n");
+    create(&log, "new\n");
+    tail.go_on();
+    let records = tail.wait_for_record("new");
+    let is_exact = tail.following().backend == Backend::Ebpf;
+    let lost = tail.scrape().get("log_tail_lost_bytes_total{reason=\"truncated\"}");
+    let told = records.iter().find(|record| record.get("lost_bytes").is_some()).expect("it is told");
+    assert_eq!((told["reason"].as_str(), told["exact"].as_bool()), (Some("truncated"), Some(is_exact)));
+    assert_eq!(told["lost_bytes"].as_u64(), Some(lost));
+    assert_eq!(lost, if is_exact { 17 } else { 0 }, "inotify: a lower bound, from what was seen");
+    tail.terminate();
+}
+
+#[test]
+fn an_unfinished_line_of_a_rotated_file_comes_before_the_new_file() {
+    let place = Place::new();
+    let log = place.path("app.log");
+    append(&log, "one");
+    let tail = LogTail::without_sweep().args(["-n", "+1"]).arg(&log).follow();
+    fs::rename(&log, place.path("app.log.1")).unwrap();
+    append(&log, "two\n");
+    tail.wait_for_stdout("one\ntwo\n");
+    tail.terminate();
+}
