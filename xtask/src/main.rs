@@ -8,6 +8,7 @@ mod process;
 mod run;
 mod static_build;
 mod test;
+mod torture;
 mod vm;
 mod vm_test;
 mod workspace;
@@ -26,6 +27,8 @@ enum Chore {
     BuildEbpf(ebpf::Options),
     /// Run all tests, after setting up what they need.
     Test(test::Options),
+    /// Rotate, truncate and remove logs under log-tail, and count what becomes of every line.
+    Torture(torture::Options),
     /// Run a command as root on a Debian cloud kernel in QEMU.
     Vm(vm::Options),
     /// Run the end-to-end tests with eBPF on every kernel that log-tail is tested on.
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Chore::Run(options) => run::run(&options),
         Chore::BuildEbpf(options) => ebpf::run(&options),
         Chore::Test(options) => test::run(&options),
+        Chore::Torture(options) => torture::run(&options),
         Chore::Vm(options) => vm::run(&options),
         Chore::VmTest(options) => vm_test::run(&options),
     };

@@ -26,16 +26,28 @@ impl Programs {
 
 /// Builds them all. They have a target directory of their own, so that no other build is undone.
 pub fn all() -> Result<Programs> {
-    if !cfg!(target_arch = "x86_64") {
-        bail!("guests are x86-64 machines, and building for them from another kind is not set up");
-    }
-    eprintln!("xtask: building static programs (target/static)");
-    let program = build(&["build", "--package", "log-tail", "--bin", "log-tail"])?;
+    let log_tail = log_tail()?;
     let mut tests = build(&["test", "--no-run", "--package", "log-tail-tests", "--test", "*"])?;
     // Cargo also names the programs that the tests start, if there are any.
     tests.retain(|test| test.path.parent().is_some_and(|folder| folder.ends_with("deps")));
     tests.sort_by(|one, other| one.name.cmp(&other.name));
-    Ok(Programs { log_tail: workspace::only(program, "log-tail")?, tests })
+    Ok(Programs { log_tail, tests })
+}
+
+/// What a guest needs to torture log-tail: where each program goes, and where it is here.
+pub fn torture() -> Result<Vec<(String, PathBuf)>> {
+    let log_tail = log_tail()?;
+    let torture = build(&["build", "--package", "log-tail-tests", "--bin", "torture"])?;
+    let torture = workspace::only(torture, "torture")?;
+    Ok(vec![("/bin/log-tail".to_owned(), log_tail), ("/bin/torture".to_owned(), torture)])
+}
+
+fn log_tail() -> Result<PathBuf> {
+    if !cfg!(target_arch = "x86_64") {
+        bail!("guests are x86-64 machines, and building for them from another kind is not set up");
+    }
+    eprintln!("xtask: building static programs (target/static)");
+    workspace::only(build(&["build", "--package", "log-tail", "--bin", "log-tail"])?, "log-tail")
 }
 
 fn build(arguments: &[&str]) -> Result<Vec<Executable>> {

@@ -112,9 +112,11 @@ fn kernel_matrix(report: &mut Report, quick: bool, lacking: Option<anyhow::Error
     });
     // Without programs there is nothing to boot a kernel for, and the step above has failed already.
     let Some(programs) = programs else { return Ok(()) };
-    for series in vm_test::tested()? {
+    let kernels = vm_test::tested()?;
+    println!("\n==> kernels {}", kernels.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
+    let tested = vm_test::on_each(&kernels, &vm::MachineOptions::default(), &programs, None);
+    for (series, tested) in kernels.iter().zip(tested) {
         report.step(&format!("kernel {series}"), || {
-            let tested = vm_test::on(&series, &vm::MachineOptions::default(), &programs, None);
             tested.print_failures();
             println!("{}", vm_test::Row::HEADER);
             for row in &tested.rows {

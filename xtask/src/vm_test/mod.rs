@@ -2,7 +2,14 @@
 
 mod transcript;
 
-use std::{process::ExitCode, time::Instant};
+use std::{
+    process::ExitCode,
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
 
 use anyhow::{Context as _, Result};
 
@@ -18,11 +25,27 @@ use transcript::{MARK, Run, Transcript};
 /// Where the tests put their files: a name for people, and the folder in the guest.
 const FILESYSTEMS: [(&str, &str); 2] = [("ext4", "/ext4"), ("tmpfs", "/tmp")];
 /// Tests that have nothing to do with what a filesystem does: they run on the first one only.
-const ON_ONE_FILESYSTEM: [&str; 4] = ["bad_input", "ending", "metrics", "output"];
+const ON_ONE_FILESYSTEM: [&str; 10] = [
+    "bad_input",
+    "crash",
+    "ending",
+    "limits",
+    "metrics",
+    "output",
+    "state_command",
+    "state_dir",
+    "state_rotated",
+    "torture",
+];
+/// Guests at once: each runs its processors in turns, and so takes one of ours.
+const GUESTS: usize = 2;
 /// Tests at once: more than the guest has processors, because many wait for a sweep.
 const THREADS: u32 = 4;
+static FETCH: Mutex<()> = Mutex::new(());
 /// How many lines the doorbell's stress test writes; passed on to the guest where it is set.
 const STRESS: &str = "LOG_TAIL_STRESS_WRITES";
+/// How often the crash test kills, and how often where that is not set: a guest is twenty times slower.
+const CRASHES: (&str, &str) = ("LOG_TAIL_CRASHES", "20");
 
 #[derive(Debug, clap::Args)]
 pub struct Options {
@@ -42,8 +65,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let Options { kernel, test, machine } = options;
     let programs = static_build::all()?;
     let kernels = if kernel.is_empty() { tested()? } else { kernel.clone() };
-    let reports: Vec<_> =
-        kernels.iter().map(|kernel| on(kernel, machine, &programs, test.as_deref())).collect();
+    let reports = on_each(&kernels, machine, &programs, test.as_deref());
     for report in &reports {
         report.print_failures();
     }
@@ -52,6 +74,30 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         println!("{row}");
     }
     Ok(if reports.iter().all(Report::passed) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Boots each kernel and runs all tests there, some kernels at once. The reports are in the kernels' order.
+pub fn on_each(
+    kernels: &[Series],
+    machine: &MachineOptions,
+    programs: &static_build::Programs,
+    filter: Option<&str>,
+) -> Vec<Report> {
+    let next = AtomicUsize::new(0);
+    let reports: Vec<_> = kernels.iter().map(|_| OnceLock::new()).collect();
+    std::thread::scope(|scope| {
+        for _ in 0..GUESTS {
+            scope.spawn(|| {
+                while let Some((kernel, report)) = {
+                    let turn = next.fetch_add(1, Ordering::Relaxed);
+                    kernels.get(turn).zip(reports.get(turn))
+                } {
+                    let _ = report.set(on(kernel, machine, programs, filter));
+                }
+            });
+        }
+    });
+    reports.into_iter().filter_map(OnceLock::into_inner).collect()
 }
 
 /// All kernels that we test on.
@@ -130,7 +176,11 @@ fn try_on(
     filter: Option<&str>,
 ) -> Result<Report> {
     let script = script(&programs.tests, filter, machine.timeout);
-    let guest = machine.guest(series, programs.clone().into_files(), Vec::new(), script)?;
+    let guest = {
+        // Kernels are fetched with apt, one after the other.
+        let _turn = FETCH.lock().unwrap_or_else(PoisonError::into_inner);
+        machine.guest(series, programs.clone().into_files(), Vec::new(), script)?
+    };
     let release = guest.kernel.release.clone();
     println!("kernel {release}: booting");
     let booted = Instant::now();
@@ -192,6 +242,8 @@ fn script(tests: &[Executable], filter: Option<&str>, guest_seconds: u64) -> Str
     let seconds = guest_seconds * 2 / 3;
     let filter = filter.map(process::quoted).unwrap_or_default();
     let mut lines = vec!["export LOG_TAIL_TEST_BACKEND=ebpf RUST_BACKTRACE=1".to_owned()];
+    let crashes = std::env::var(CRASHES.0).unwrap_or_else(|_| CRASHES.1.to_owned());
+    lines.push(format!("export {}={}", CRASHES.0, process::quoted(&crashes)));
     if let Ok(writes) = std::env::var(STRESS) {
         lines.push(format!("export {STRESS}={}", process::quoted(&writes)));
     }
