@@ -268,7 +268,7 @@ impl Loop {
         // Before what was read of a file comes where that began.
         progress.take_touched(&mut self.follower);
         while let Some(reached) = self.queue.take_acknowledged() {
-            progress.acknowledge(reached);
+            progress.acknowledge(reached, &mut self.follower);
         }
     }
 

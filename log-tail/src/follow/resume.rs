@@ -70,12 +70,34 @@ pub(super) struct Memory {
     pub is_kept: bool,
     /// Files that were let go and not yet acknowledged to their end.
     pub departed: FxHashMap<u64, Known>,
+    /// Files in which reading went back to an earlier byte, which is not acknowledged yet: how often, and to
+    /// which at the least.
+    backs: FxHashMap<u64, (u32, u64)>,
     /// Files whose checkpoint has to be written anew, though nothing was acknowledged: with where they start
     /// where they are new.
     pub touched: Vec<(u64, Option<u64>)>,
 }
 
+impl Memory {
+    /// Reading went back: what is acknowledged until that is, is of a content that is no more.
+    pub fn went_back(&mut self, number: u64, to: u64) {
+        let (times, least) = self.backs.entry(number).or_insert((0, to));
+        *times += 1;
+        *least = to.min(*least);
+    }
+}
+
 impl Follower {
+    /// It is acknowledged that reading went back in this file.
+    pub fn back_acknowledged(&mut self, number: u64) {
+        if let Some((times, _)) = self.memory.backs.get_mut(&number) {
+            *times -= 1;
+            if *times == 0 {
+                self.memory.backs.remove(&number);
+            }
+        }
+    }
+
     /// What the last run knew; to be called before any name is added. Files are numbered from
     /// `next_number` on.
     pub fn remember(&mut self, known: Vec<Known>, next_number: u64) {
@@ -104,6 +126,8 @@ impl Follower {
 
     /// What is known of a file, which was acknowledged up to `offset`. `None` for one that was let go long ago.
     pub fn checkpoint(&mut self, number: u64, offset: u64) -> Option<Known> {
+        // An offset in a content that is no more says nothing of the present one.
+        let offset = self.memory.backs.get(&number).map_or(offset, |(_, least)| offset.min(*least));
         let live = self.by_number.get(&number).and_then(|id| self.file(*id)).map(FollowedFile::known);
         let known = live.or_else(|| {
             let mut departed = self.memory.departed.get(&number)?.clone();
@@ -290,22 +314,57 @@ impl Follower {
 
 /// Those that the last run had not read.
 fn unread(siblings: &[Sibling], since: &Since, known: &[Known]) -> Vec<Sibling> {
-    let newer = if let Some(sibling) = &since.sibling {
-        siblings::newer_than(siblings, sibling)
-    } else {
-        let seen_ns = i128::from(since.seen_s) * 1_000_000_000;
-        let older = siblings.iter().rposition(|sibling| sibling.modified_ns < seen_ns);
-        &siblings[older.map_or(0, |older| older + 1)..]
+    // By its place among them; or by its time alone, because times that are too near, or of a file that is
+    // still written to, put it in the wrong place.
+    let last = since.sibling.as_ref().map(|last| siblings::newer_than(siblings, last).len());
+    let seen_ns = i128::from(since.seen_s) * 1_000_000_000;
+    let is_newer = |(at, sibling): &(usize, &Sibling)| {
+        last.is_some_and(|newer| *at >= siblings.len() - newer) || sibling.modified_ns >= seen_ns
     };
     // One that was read in the last run may have been compressed since, and is another inode now.
     let was_read = |sibling: &Sibling| {
         known.iter().any(|known| siblings::is_of(sibling, &known.print, known.offset).unwrap_or(false))
     };
-    newer.iter().filter(|sibling| !was_read(sibling)).cloned().collect()
+    let newer = siblings.iter().enumerate().filter(is_newer).map(|(_, sibling)| sibling);
+    newer.filter(|sibling| !was_read(sibling)).cloned().collect()
 }
 
 /// After which file those that are not known came.
 struct Since {
     sibling: Option<Sibling>,
     seen_s: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::follow::FollowSettings;
+    use std::{num::NonZeroUsize, time::Duration};
+
+    #[test]
+    fn an_offset_of_a_content_that_is_no_more_is_not_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.log");
+        std::fs::write(&path, "0123456789\n").unwrap();
+        let settings = FollowSettings {
+            start: Start::FromByte(1),
+            max_line_bytes: NonZeroUsize::new(1024).unwrap(),
+            rotate_wait: Duration::ZERO,
+        };
+        let mut follower = Follower::new(settings, None);
+        follower.remember(Vec::new(), 7);
+        follower.add_name(&path).unwrap();
+        let offset = |follower: &mut Follower, acknowledged| {
+            follower.checkpoint(7, acknowledged).map(|known| known.offset)
+        };
+        assert_eq!(offset(&mut follower, 11), Some(11));
+        // Truncated twice before the output has taken what was read before that.
+        follower.memory.went_back(7, 6);
+        follower.memory.went_back(7, 4);
+        assert_eq!(offset(&mut follower, 11), Some(4));
+        follower.back_acknowledged(7);
+        assert_eq!(offset(&mut follower, 9), Some(4), "the second one is still on its way");
+        follower.back_acknowledged(7);
+        assert_eq!(offset(&mut follower, 9), Some(9));
+    }
 }

@@ -160,7 +160,10 @@ impl Follower {
             }
         }
         if let Some(number) = self.file(id).map(|file| file.source.number) {
-            self.outbox.push_back(Item::Back(Reached { number, offset: to }));
+            if self.memory.is_kept {
+                self.memory.went_back(number, to);
+            }
+            self.outbox.push_back(Item::Back(Reached { number, offset: to, is_back: true }));
         }
         self.rotated(Rotation::Truncate);
         self.notice(format_args!("'{path}' was truncated; going on from byte {to}"));

@@ -52,7 +52,12 @@ impl Queue {
     /// Everything of a file up to this place has been put in.
     pub fn mark(&mut self, mark: Reached) {
         match self.marks.back_mut() {
-            Some((total_in, last)) if *total_in == self.total_in && last.number == mark.number => {
+            Some((total_in, last))
+                if *total_in == self.total_in
+                    && last.number == mark.number
+                    && !last.is_back
+                    && !mark.is_back =>
+            {
                 *last = mark;
             }
             _ => self.marks.push_back((self.total_in, mark)),
@@ -116,7 +121,7 @@ mod tests {
 
     #[test]
     fn a_place_is_acknowledged_once_all_before_it_has_left() {
-        let mark = |number, offset| Reached { number, offset };
+        let mark = |number, offset| Reached { number, offset, is_back: false };
         let mut queue = Queue::default();
         queue.push(Bytes::from_static(b"one"));
         queue.mark(mark(1, 3));

@@ -41,6 +41,8 @@ pub struct Reached {
     pub number: u64,
     /// Offset of the next byte to be read.
     pub offset: u64,
+    /// Reading went back to here: what comes after it is of another content.
+    pub is_back: bool,
 }
 
 /// Bytes of one file that were truncated before they could be read, and that no copy holds.
@@ -103,7 +105,7 @@ impl Block {
     /// The place behind this block.
     #[must_use]
     pub fn end(&self) -> Reached {
-        Reached { number: self.source.number, offset: self.offset + self.bytes.len() as u64 }
+        Reached { number: self.source.number, offset: self.offset + self.bytes.len() as u64, is_back: false }
     }
 }
 

@@ -83,7 +83,10 @@ impl Progress {
     }
 
     /// The output has taken everything of a file up to here.
-    pub fn acknowledge(&mut self, mark: Reached) {
+    pub fn acknowledge(&mut self, mark: Reached, follower: &mut Follower) {
+        if mark.is_back {
+            follower.back_acknowledged(mark.number);
+        }
         self.acknowledged.insert(mark.number, mark.offset);
         self.changed.insert(mark.number);
     }
