@@ -83,7 +83,7 @@ pub struct Hint {
 pub struct EntryHint {
     /// `slot` is the directory's.
     pub hint: Hint,
-    /// `inode.i_ino` of the inode that is renamed; 0 for a name that was removed.
+    /// `inode.i_ino` of the inode that is renamed; otherwise 0.
     pub ino: u64,
     /// Bytes of `name` in use, without the NUL; 0 where the name could not be read.
     pub name_length: u64,

@@ -107,7 +107,7 @@ impl Inode {
 }
 
 impl Dentry {
-    /// The inode that bears the name: NULL, which reads as inode 0, for a name that bears none.
+    /// The inode that bears the name: NULL for a name that bears none, and then not to be read through.
     #[inline(always)]
     pub fn inode(self) -> Inode {
         // SAFETY: the verifier types `self.0` as `struct dentry *`.

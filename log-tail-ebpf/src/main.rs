@@ -112,7 +112,7 @@ on_truncate!(before_notify_change_dentry_first, notify_change_dentry_first, dent
 /// The inode of `dentry` is about to lose the name of `dentry` to a rename.
 #[inline(always)]
 fn will_move(ctx: &impl EbpfContext, dentry: Dentry) {
-    entry_changed(ctx, dentry, HINT_ENTRY_MOVED_FROM);
+    entry_changed(ctx, dentry, HINT_ENTRY_MOVED_FROM, true);
 }
 
 /// The inode of `dentry` bears the name of `dentry` now, in the directory of `dentry`.
@@ -121,7 +121,7 @@ fn moved(ctx: &impl EbpfContext, dentry: Dentry) {
     if let Some(bell) = bell_of(dentry.inode()) {
         bell.tell(ctx, HINT_MOVE);
     }
-    entry_changed(ctx, dentry, HINT_ENTRY_MOVED_TO);
+    entry_changed(ctx, dentry, HINT_ENTRY_MOVED_TO, true);
 }
 
 /// rename: the filesystem has done it, the dentry cache is about to follow.
@@ -158,14 +158,14 @@ fn d_exchange(ctx: FExitContext) -> i32 {
 /// but each filesystem binds the new name to its inode here, or in `d_instantiate_new`.
 #[fexit(function = "d_instantiate")]
 fn d_instantiate(ctx: FExitContext) -> i32 {
-    entry_changed(&ctx, Dentry(ctx.arg(0)), HINT_ENTRY_CAME);
+    entry_changed(&ctx, Dentry(ctx.arg(0)), HINT_ENTRY_CAME, false);
     0
 }
 
 /// A new name of a new inode, on filesystems that lock it until it is ready (ext4, btrfs).
 #[fexit(function = "d_instantiate_new")]
 fn d_instantiate_new(ctx: FExitContext) -> i32 {
-    entry_changed(&ctx, Dentry(ctx.arg(0)), HINT_ENTRY_CAME);
+    entry_changed(&ctx, Dentry(ctx.arg(0)), HINT_ENTRY_CAME, false);
     0
 }
 
@@ -173,14 +173,14 @@ fn d_instantiate_new(ctx: FExitContext) -> i32 {
 /// through `d_instantiate`.
 #[fexit(function = "d_make_persistent")]
 fn d_make_persistent(ctx: FExitContext) -> i32 {
-    entry_changed(&ctx, Dentry(ctx.arg(0)), HINT_ENTRY_CAME);
+    entry_changed(&ctx, Dentry(ctx.arg(0)), HINT_ENTRY_CAME, false);
     0
 }
 
 /// A name was removed: unlink, rmdir. The dentry has lost its inode by now, its directory is still there.
 #[fexit(function = "d_delete")]
 fn d_delete(ctx: FExitContext) -> i32 {
-    entry_changed(&ctx, Dentry(ctx.arg(0)), HINT_ENTRY_WENT);
+    entry_changed(&ctx, Dentry(ctx.arg(0)), HINT_ENTRY_WENT, false);
     0
 }
 

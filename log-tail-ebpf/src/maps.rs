@@ -168,9 +168,11 @@ impl Bell {
     }
 }
 
-/// Something became of the name of `dentry`: a hint of this kind, where its directory is followed.
+/// Something became of the name of `dentry`: a hint of this kind, where its directory is followed. `moved`: a
+/// rename, and `dentry` has an inode. Without that its inode is not touched: it may be NULL, and 5.10 faults
+/// on reading through that instead of giving 0, in a program that has subprograms.
 #[inline(always)]
-pub fn entry_changed(ctx: &impl EbpfContext, dentry: Dentry, kind: u32) {
+pub fn entry_changed(ctx: &impl EbpfContext, dentry: Dentry, kind: u32, moved: bool) {
     let Some(directory) = bell_of(dentry.parent().inode()) else { return };
     let Some(mut entry) = HINTS.reserve::<EntryHint>(0) else {
         return overflowed(ctx, directory.slot);
@@ -180,7 +182,7 @@ pub fn entry_changed(ctx: &impl EbpfContext, dentry: Dentry, kind: u32) {
     // the unused end of the name.
     unsafe {
         (*record).hint = hint(kind, directory.slot);
-        (*record).ino = dentry.inode().number();
+        (*record).ino = if moved { dentry.inode().number() } else { 0 };
         (*record).name_length = 0;
         if READ_NAMES.load() == 1 {
             let name = &mut *(&raw mut (*record).name);
