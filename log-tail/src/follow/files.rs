@@ -228,7 +228,7 @@ impl Follower {
                 self.truncation_told(id, told);
                 return Turn::GoOn;
             }
-            if file.told != Told::default() {
+            if file.told.is_half() {
                 // The other half is being written at this moment.
                 file.answered = false;
                 return Turn::GoOn;

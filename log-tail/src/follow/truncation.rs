@@ -16,6 +16,8 @@ use crate::{
     record::{Ending, Item, Lost, Reached},
 };
 
+/// How often to ask for the other half of what was told: far longer than the kernel program takes for it.
+const HALVES: u16 = 10_000;
 /// A write becomes visible piece by piece. A line that is incomplete for longer was written so.
 const WRITE_TAKES: Duration = Duration::from_millis(10);
 
@@ -27,6 +29,8 @@ pub(super) struct Told {
     to: Option<u64>,
     /// Bytes cut off by all of them.
     cut_off_bytes: u64,
+    /// How often one half was there without the other.
+    halves: u16,
 }
 
 impl Told {
@@ -34,7 +38,20 @@ impl Told {
     pub fn with(&mut self, answer: Answer) -> Option<Self> {
         self.to = [self.to, answer.truncated_to].into_iter().flatten().min();
         self.cut_off_bytes += answer.cut_off_bytes;
-        (self.to.is_some() && self.cut_off_bytes > 0).then_some(*self)
+        if self.to.is_some() && self.cut_off_bytes > 0 {
+            return Some(*self);
+        }
+        if self.is_half() {
+            self.halves += 1;
+        }
+        // Two truncations one right after the other: the second half of the first was read with the whole of
+        // the second, and there is no more to come.
+        (self.halves > HALVES).then_some(*self)
+    }
+
+    /// Whether there is more to come.
+    pub fn is_half(&self) -> bool {
+        self.to.is_some() != (self.cut_off_bytes > 0)
     }
 }
 
@@ -192,5 +209,29 @@ impl Follower {
         }
         self.outbox.push_back(Item::Lost(lost));
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(truncated_to: Option<u64>, cut_off_bytes: u64) -> Answer {
+        Answer { rung: true, truncated_to, cut_off_bytes }
+    }
+
+    #[test]
+    fn one_half_waits_for_the_other_but_not_for_ever() {
+        let mut told = Told::default();
+        assert_eq!(told.with(answer(None, 0)), None);
+        assert!(!told.is_half());
+        assert_eq!(told.with(answer(None, 100)), None);
+        assert!(told.is_half());
+        let whole = told.with(answer(Some(7), 0)).unwrap();
+        assert_eq!((whole.to, whole.cut_off_bytes), (Some(7), 100));
+        let mut alone = Told::default();
+        assert_eq!(alone.with(answer(Some(7), 0)), None);
+        let ended = (0..=HALVES).find_map(|_| alone.with(answer(None, 0))).unwrap();
+        assert_eq!((ended.to, ended.cut_off_bytes), (Some(7), 0));
     }
 }
