@@ -65,6 +65,16 @@ pub fn binary() -> PathBuf {
     path
 }
 
+/// The records of json output, but for one that is not whole yet.
+///
+/// # Panics
+/// Where a line is no json document.
+#[must_use]
+pub fn records(stdout: &[u8]) -> Vec<Value> {
+    let lines = stdout.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
+    lines.map(|line| serde_json::from_slice(line).expect("a line is a json document")).collect()
+}
+
 impl LogTail {
     /// With nothing said but what the caller says.
     #[must_use]
@@ -472,10 +482,6 @@ impl Running {
     /// Waits until a record with this line has come out as json, and returns all records up to then.
     #[track_caller]
     pub fn wait_for_record(&self, line: &str) -> Vec<Value> {
-        let records = |stdout: &[u8]| -> Vec<Value> {
-            let lines = stdout.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
-            lines.map(|line| serde_json::from_slice(line).expect("a line is a json document")).collect()
-        };
         let is_there = |records: &[Value]| records.iter().any(|record| record["line"] == line);
         let inner = self.wait_until(line, |inner| is_there(&records(&inner.stdout)));
         records(&inner.stdout)

@@ -7,7 +7,7 @@ use log_tail_tests::{
     prelude::*,
     run::binary,
 };
-use nix::{sys::signal::Signal, unistd::Uid};
+use nix::unistd::Uid;
 
 #[test]
 fn asking_for_ebpf_where_it_is_refused_is_an_error_that_says_why() {
@@ -115,14 +115,14 @@ fn hints_that_do_not_fit_into_the_ring_are_made_up_for() {
     let mut seen = Lines::new(place.path("seen.log"), "seen");
     seen.write(10);
     tail.wait_for_lines(10);
-    tail.signal(Signal::SIGSTOP);
+    tail.hold_still();
     let names: Vec<String> = (0..FILES).map(|number| format!("f{number}")).collect();
     for name in &names {
         Lines::new(place.path(name), name).write(3);
         fs::rename(place.path(name), place.path(format!("{name}.log"))).unwrap();
     }
     seen.write(10);
-    tail.signal(Signal::SIGCONT);
+    tail.go_on();
     tail.wait_for_lines(20 + FILES * 3);
     // And the doorbells still ring.
     seen.write(10);

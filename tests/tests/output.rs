@@ -10,7 +10,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use log_tail_tests::prelude::*;
+use log_tail_tests::{prelude::*, run::records};
 use serde_json::Value;
 
 /// What GNU tail prints, where there is one.
@@ -63,11 +63,6 @@ fn a_header_comes_wherever_the_file_changes() {
         tail.wait_for_stdout(&expected);
     }
     tail.finish();
-}
-
-fn records(stdout: &[u8]) -> Vec<Value> {
-    let lines = stdout.split_inclusive(|byte| *byte == b'\n').filter(|line| line.ends_with(b"\n"));
-    lines.map(|line| serde_json::from_slice(line).expect("a line is a json document")).collect()
 }
 
 /// The bytes in the file that a record stands for.

@@ -27,12 +27,12 @@ impl Follower {
         if !self.is_drained(id) {
             return;
         }
-        let is_in_line = self.is_in_line(id);
         let Some(file) = self.file_mut(id) else { return };
         file.hold_until = None;
-        let sealed = std::mem::take(&mut file.sealed);
-        let finish = file.finish || (sealed && file.names.is_empty() && !is_in_line);
-        for later in std::mem::take(&mut file.before) {
+        let before = std::mem::take(&mut file.before);
+        let is_bare = std::mem::take(&mut file.sealed) && file.names.is_empty();
+        let finish = file.finish || (is_bare && !self.is_in_line(id));
+        for later in before {
             if let Some(file) = self.file_mut(later) {
                 file.waits_for = file.waits_for.saturating_sub(1);
             }

@@ -239,8 +239,7 @@ impl Follower {
             Content::Compressed(decoder) => {
                 let Identity { device, inode, .. } = sibling.identity;
                 let source = Source { path: path.to_owned(), dev: device, inode, number };
-                let entry = self.files.vacant_entry();
-                let id = FileId(u32::try_from(entry.key()).unwrap_or(u32::MAX));
+                let id = self.next_file();
                 let mut file = FollowedFile::new(id, source, sibling.identity, position);
                 file.path = sibling.path;
                 file.finish = true;

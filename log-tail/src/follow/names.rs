@@ -261,12 +261,10 @@ impl Follower {
     /// Inodes that lost their last name, and were not given another by the same batch, are drained.
     pub(super) fn retire_nameless(&mut self) {
         for id in std::mem::take(&mut self.nameless) {
-            let Some(file) = self.files.get(id.0 as usize).filter(|file| file.names.is_empty()) else {
-                continue;
-            };
+            let Some(file) = self.file(id).filter(|file| file.names.is_empty()) else { continue };
             let is_stream = file.stream.is_some();
+            // One that stands in line will bear that name once those before it are known.
             if self.is_in_line(id) {
-                // It will bear that name once those before it are known.
                 continue;
             }
             if !is_stream {
@@ -330,7 +328,7 @@ impl Follower {
     ) -> FileId {
         let end = (self.observer.is_none() || self.stopping).then_some(metadata.len());
         let source = Source { path: path.to_owned(), dev: metadata.dev(), inode: metadata.ino(), number };
-        let id = FileId(u32::try_from(self.files.vacant_key()).unwrap_or(u32::MAX));
+        let id = self.next_file();
         let changed = !position.is_in(&descriptor);
         // What lies in a file that changed is not what was read: its copy would not be known by it.
         let position = if changed { position } else { position.primed(&descriptor) };
@@ -347,6 +345,11 @@ impl Follower {
             self.changed_meanwhile(id, metadata.len());
         }
         id
+    }
+
+    /// The id that the file has which is inserted next.
+    pub(super) fn next_file(&self) -> FileId {
+        FileId(u32::try_from(self.files.vacant_key()).unwrap_or(u32::MAX))
     }
 
     /// Follows a file.

@@ -263,7 +263,7 @@ impl Follower {
         }
         let bearers: Vec<_> = directory.entries.values().filter_map(|entry| entry.bearer).collect();
         for bearer in bearers {
-            self.out_of_sight(bearer);
+            self.set_place(bearer, None);
         }
         let Some(gone) = self.directories.remove(id) else { return };
         if let Some(observer) = self.observer.as_mut() {
@@ -330,15 +330,21 @@ impl Follower {
 
     /// Follows what has come to a name that a pattern matches, whether it still bears it or not.
     pub(super) fn follow_match(&mut self, id: DirectoryId, name: &OsStr) {
-        let Some(directory) = self.directories.get(id).filter(|found| !found.patterns.is_empty()) else {
-            return;
-        };
-        let path = directory.path.join(name);
-        let path = path.strip_prefix(".").unwrap_or(&path);
-        let matches = |(id, depth): &(PatternId, usize)| self.patterns[id.0].meaning(*depth, name).file;
-        if !self.by_path.contains_key(path) && directory.patterns.iter().any(matches) {
-            self.insert_name(path, false);
+        let unfollowed =
+            self.directories.get(id).and_then(|directory| self.unfollowed_match(directory, name));
+        if let Some(path) = unfollowed {
+            self.insert_name(&path, false);
         }
+    }
+
+    /// The path of an entry that a pattern matches and that is not followed.
+    pub(super) fn unfollowed_match(&self, directory: &Directory, name: &OsStr) -> Option<PathBuf> {
+        let matches = |(id, depth): &(PatternId, usize)| self.patterns[id.0].meaning(*depth, name).file;
+        if !directory.patterns.iter().any(matches) {
+            return None;
+        }
+        let path = as_written(&directory.path.join(name)).to_owned();
+        (!self.by_path.contains_key(&path)).then_some(path)
     }
 
     /// `start`: where to start in it, when following starts; later, files are read from their beginning.
@@ -350,8 +356,7 @@ impl Follower {
                 self.expand(id, depth, path, start);
             }
         }
-        // The user wrote `*.log`, not `./*.log`.
-        let path = path.strip_prefix(".").unwrap_or(path);
+        let path = as_written(path);
         if !meaning.file || self.by_path.contains_key(path) || identity::look(path).is_err() {
             return;
         }
@@ -378,6 +383,11 @@ fn links_of(link: &Path) -> Vec<PathBuf> {
     links.retain(|entry| fs::symlink_metadata(entry).is_ok_and(|metadata| metadata.is_symlink()));
     links.extend(last);
     links
+}
+
+/// The user wrote `*.log`, not `./*.log`.
+pub(super) fn as_written(path: &Path) -> &Path {
+    path.strip_prefix(".").unwrap_or(path)
 }
 
 /// The directory a path lies in; `.` for a bare name.

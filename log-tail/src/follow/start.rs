@@ -4,11 +4,11 @@
 //! number, nothing for bytes. Does not move the file's offset.
 
 use std::fs::File;
-use std::io::{self, ErrorKind};
-use std::os::unix::fs::FileExt as _;
+use std::io;
 
 use memchr::{memchr_iter, memrchr_iter};
 
+use super::print::read_full;
 use crate::count::{self, CountError};
 
 /// How much is read at a time, in bytes.
@@ -114,20 +114,6 @@ fn from_line(file: &File, size: u64, number: u64) -> io::Result<u64> {
         }
     }
     Ok(at)
-}
-
-/// Fills `buffer` from `offset` on. Returns less than its length only where the file ends.
-fn read_full(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use std::{
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
-use super::{Follower, NameId, Rotation, directories::Directory, siblings};
+use super::{Follower, NameId, Rotation, directories::Directory, places::as_written, siblings};
 use crate::observe::{Change, Cookie, DirectoryId, FileId};
 
 /// An entry of a followed directory.
@@ -180,6 +180,7 @@ impl Follower {
         }
     }
 
+    /// Where a bearer is from now on; nowhere, as far as anybody tells, without a place.
     pub(super) fn set_place(&mut self, bearer: Bearer, place: Option<Place>) {
         match bearer {
             Bearer::File(id) => {
@@ -209,11 +210,6 @@ impl Follower {
         }
     }
 
-    /// Nobody tells any more where it is.
-    pub(super) fn out_of_sight(&mut self, bearer: Bearer) {
-        self.set_place(bearer, None);
-    }
-
     /// Forgets a file that is let go.
     pub(super) fn forget_file(&mut self, id: FileId, place: Option<Place>) {
         if let Some((directory, name)) = place
@@ -236,9 +232,7 @@ impl Follower {
     }
 
     pub(super) fn path_of(&self, (directory, name): &Place) -> Option<PathBuf> {
-        let path = self.directories.get(*directory)?.path.join(name);
-        // The user wrote `*.log`, not `./*.log`.
-        Some(path.strip_prefix(".").map(PathBuf::from).unwrap_or(path))
+        Some(as_written(&self.directories.get(*directory)?.path.join(name)).to_owned())
     }
 
     /// Nobody knows what became of the names in a directory.

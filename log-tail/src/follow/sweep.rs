@@ -11,7 +11,7 @@ use std::{
 
 use rustc_hash::FxHashMap;
 
-use super::{Follower, Identity, NameId, PatternId, directories::Directory, identity};
+use super::{Follower, Identity, NameId, directories::Directory, identity};
 use crate::observe::{DirectoryId, FileId};
 
 /// How long a hint may take.
@@ -96,19 +96,9 @@ impl Follower {
             if directory.patterns.is_empty() {
                 continue;
             }
-            for entry in fs::read_dir(&directory.path).into_iter().flatten().flatten() {
-                let name = entry.file_name();
-                let matches =
-                    |(id, depth): &(PatternId, usize)| self.patterns[id.0].meaning(*depth, &name).file;
-                let path = directory.path.join(&name);
-                let path = path.strip_prefix(".").unwrap_or(&path);
-                if !self.by_path.contains_key(path)
-                    && directory.patterns.iter().any(matches)
-                    && identity::look(path).is_ok()
-                {
-                    unfollowed.push(path.to_owned());
-                }
-            }
+            let entries = fs::read_dir(&directory.path).into_iter().flatten().flatten();
+            let paths = entries.filter_map(|entry| self.unfollowed_match(directory, &entry.file_name()));
+            unfollowed.extend(paths.filter(|path| identity::look(path).is_ok()));
         }
         unfollowed
     }
@@ -128,28 +118,30 @@ impl Follower {
                 }
             }
         }
-        let still = self.changed_names();
-        for id in std::mem::take(&mut self.suspects.names) {
-            if still.contains(&id) {
-                self.counts.missed_hints += 1;
-                self.doubtful.insert(id);
-            }
+        let suspected = std::mem::take(&mut self.suspects.names);
+        for id in still_there(suspected, || self.changed_names()) {
+            self.counts.missed_hints += 1;
+            self.doubtful.insert(id);
         }
-        let still = self.changed_directories();
-        for id in std::mem::take(&mut self.suspects.directories) {
-            if still.contains(&id) {
-                self.counts.missed_hints += 1;
-                self.renew_directory(id);
-            }
+        let suspected = std::mem::take(&mut self.suspects.directories);
+        for id in still_there(suspected, || self.changed_directories()) {
+            self.counts.missed_hints += 1;
+            self.renew_directory(id);
         }
         let suspected = std::mem::take(&mut self.suspects.matches);
-        if !suspected.is_empty() {
-            let still = self.unfollowed_matches();
-            for path in suspected.into_iter().filter(|path| still.contains(path)) {
-                self.counts.missed_hints += 1;
-                let name = self.insert_name(&path, false);
-                self.doubtful.insert(name);
-            }
+        for path in still_there(suspected, || self.unfollowed_matches()) {
+            self.counts.missed_hints += 1;
+            let name = self.insert_name(&path, false);
+            self.doubtful.insert(name);
         }
     }
+}
+
+/// Those of the suspects that are found once more. Where there are none, nothing is looked at.
+fn still_there<T: PartialEq>(mut suspects: Vec<T>, find: impl FnOnce() -> Vec<T>) -> Vec<T> {
+    if !suspects.is_empty() {
+        let found = find();
+        suspects.retain(|suspect| found.contains(suspect));
+    }
+    suspects
 }

@@ -39,26 +39,21 @@ impl Format for Json {
         // What all records of the block share is put into words once.
         let time = rfc3339(time);
         let Named { path, path_base64, dev } = Named::of(&block.source);
-        let mut writer = (&mut self.buffer).writer();
         for record in frame::records(&block.bytes, block.ending, self.max_line_bytes) {
             let line = std::str::from_utf8(record.line()).ok();
-            let written = serde_json::to_writer(
-                &mut writer,
-                &Entry {
-                    time: &time,
-                    path: &path,
-                    path_base64,
-                    dev: &dev,
-                    inode: block.source.inode,
-                    offset: block.offset + record.offset_in_block as u64,
-                    length: record.bytes.len(),
-                    line,
-                    line_base64: line.is_none().then_some(Base64(record.line())),
-                    continues: record.continues,
-                },
-            );
-            debug_assert!(written.is_ok(), "memory takes all it is given: {written:?}");
-            writer.get_mut().put_u8(b'\n');
+            let entry = Entry {
+                time: &time,
+                path: &path,
+                path_base64,
+                dev: &dev,
+                inode: block.source.inode,
+                offset: block.offset + record.offset_in_block as u64,
+                length: record.bytes.len(),
+                line,
+                line_base64: line.is_none().then_some(Base64(record.line())),
+                continues: record.continues,
+            };
+            put_line(&mut self.buffer, &entry);
         }
         out.push(self.buffer.split().freeze());
     }
@@ -76,12 +71,16 @@ impl Format for Json {
             reason: "truncated",
             exact: lost.exact,
         };
-        let mut writer = (&mut self.buffer).writer();
-        let written = serde_json::to_writer(&mut writer, &entry);
-        debug_assert!(written.is_ok(), "memory takes all it is given: {written:?}");
-        writer.get_mut().put_u8(b'\n');
+        put_line(&mut self.buffer, &entry);
         out.push(self.buffer.split().freeze());
     }
+}
+
+/// Puts a record and the newline behind it at the end of `buffer`.
+fn put_line(buffer: &mut BytesMut, entry: &impl Serialize) {
+    let written = serde_json::to_writer(buffer.writer(), entry);
+    debug_assert!(written.is_ok(), "memory takes all it is given: {written:?}");
+    buffer.put_u8(b'\n');
 }
 
 /// A record of bytes that nobody can read any more.
