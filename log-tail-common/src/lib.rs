@@ -34,14 +34,21 @@ pub struct Doorbell {
     pub truncated_to_plus_one: u64,
     /// Bytes that truncations cut off since the reader last looked, all of them together.
     pub cut_off_bytes: u64,
-    /// The kernel program's own: the size, in bytes, before the truncation that is being done.
-    pub size_before: u64,
+    /// The kernel program's own: the size, in bytes, plus 1, before the truncation that is being done; 0 where
+    /// none is, or where the kernel skipped the program that notes it.
+    pub size_before_plus_one: u64,
     /// Fills the cache line.
     pub reserved: [u64; 3],
 }
 
 /// The doorbell that stands for every file: rung when the ring had no room for a hint.
 pub const OVERFLOW_SLOT: u32 = 0;
+
+/// The doorbell that is rung where the kernel may have skipped a program: see [`HINT_SKIPPED`].
+pub const SKIPPED_SLOT: u32 = 1;
+
+/// Doorbells that are no inode's: those above.
+pub const RESERVED_SLOTS: u32 = 2;
 
 /// Longest name the kernel allows for a directory's entry, in bytes: `NAME_MAX`, include/uapi/linux/limits.h.
 pub const NAME_MAX: usize = 255;
@@ -64,6 +71,10 @@ pub const HINT_ENTRY_MOVED_FROM: u32 = 7;
 pub const HINT_ENTRY_MOVED_TO: u32 = 8;
 /// A name in a followed directory was removed.
 pub const HINT_ENTRY_WENT: u32 = 9;
+
+/// The kernel may have skipped programs: it does not run one on a processor where a task was preempted inside
+/// it, and other tasks have run there meanwhile. How often it did is in the programs' `recursion_misses`.
+pub const HINT_SKIPPED: u32 = 10;
 
 /// A record of the ring buffer: look at this inode.
 #[repr(C)]

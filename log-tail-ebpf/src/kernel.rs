@@ -1,4 +1,4 @@
-//! Typed reads of the kernel's structures: `file`, `inode`, `dentry`.
+//! Typed reads of the kernel's structures: `file`, `inode`, `dentry`, `iattr`, `task_struct`.
 //!
 //! Rust emits no CO-RE relocations, so user space looks each member's offset up in the running kernel's
 //! BTF and sets it here before the load. The globals lie in `.rodata`, which is frozen: the verifier
@@ -31,6 +31,7 @@ offsets! {
     INODE_SIZE = "inode.i_size";
     IATTR_VALID = "iattr.ia_valid";
     IATTR_SIZE = "iattr.ia_size";
+    TASK_MIGRATION_DISABLED = "task_struct.migration_disabled";
 }
 
 /// The file type bits of `inode.i_mode`: include/uapi/linux/stat.h.
@@ -62,6 +63,10 @@ pub struct Inode(*const u8);
 /// A `struct dentry *`.
 #[derive(Clone, Copy)]
 pub struct Dentry(pub *const u8);
+
+/// A `struct task_struct *`.
+#[derive(Clone, Copy)]
+pub struct Task(pub *const u8);
 
 /// A `struct iattr *`: what is to be changed of an inode.
 #[derive(Clone, Copy)]
@@ -126,6 +131,16 @@ impl Dentry {
     pub fn name(self) -> *const u8 {
         // SAFETY: as above.
         unsafe { member(self.0, &DENTRY_NAME) }
+    }
+}
+
+impl Task {
+    /// How often it was said that it must not leave its processor, and not taken back: more than never while it
+    /// is inside a program, from before the kernel marks that active until after.
+    #[inline(always)]
+    pub fn pinned(self) -> u64 {
+        // SAFETY: the verifier types `self.0` as `struct task_struct *`; `migration_disabled` is an unsigned short.
+        u64::from(unsafe { member::<u16>(self.0, &TASK_MIGRATION_DISABLED) })
     }
 }
 

@@ -1,9 +1,9 @@
 //! log-tail's kernel program: one short function a hook.
 //!
 //! Each runs *after* the kernel function it is named after (fexit), so that the bytes are there when the
-//! reader looks. Those named `before_` run before it (fentry): to note what will be gone, or as early warnings. All hooks are on functions with
-//! a BTF description, never kprobes. Which functions exist, and in which form, differs between kernels:
-//! user space loads each program on its own and says which did not attach.
+//! reader looks. Those named `before_` run before it (fentry): to note what will be gone, or as early
+//! warnings. All hooks are on functions with a BTF description, never kprobes. Which functions exist, and in
+//! which form, differs between kernels: user space loads each program on its own and says which did not attach.
 //!
 //! A program that ends early costs least, so the order is: nothing written → not a regular file → not
 //! followed → already rung.
@@ -21,16 +21,16 @@ mod maps;
 
 use aya_ebpf::{
     EbpfContext,
-    macros::{fentry, fexit},
-    programs::{FEntryContext, FExitContext},
+    macros::{btf_tracepoint, fentry, fexit},
+    programs::{BtfTracePointContext, FEntryContext, FExitContext},
 };
 use log_tail_common::{
     HINT_ENTRY_CAME, HINT_ENTRY_MOVED_FROM, HINT_ENTRY_MOVED_TO, HINT_ENTRY_WENT, HINT_MOVE, HINT_UNLINK,
 };
 
 use crate::{
-    kernel::{Changes, Dentry, File},
-    maps::{Ring, bell_of, entry_changed},
+    kernel::{Changes, Dentry, File, Task},
+    maps::{Ring, bell_of, entry_changed, switched},
 };
 
 /// Bytes were written to `file`, or an error is returned.
@@ -203,6 +203,14 @@ fn before_security_inode_unlink(ctx: FEntryContext) -> i32 {
 #[fentry(function = "security_inode_rmdir")]
 fn before_security_inode_rmdir(ctx: FEntryContext) -> i32 {
     will_remove(&ctx, Dentry(ctx.arg(1)))
+}
+
+/// A processor goes to another task: the end of a turn in which the kernel may have skipped the others.
+/// Arguments: `(preempt, prev, next, ...)`.
+#[btf_tracepoint(function = "sched_switch")]
+fn sched_switch(ctx: BtfTracePointContext) -> i32 {
+    switched(&ctx, Task(ctx.arg(1)), Task(ctx.arg(2)));
+    0
 }
 
 #[cfg(not(test))]

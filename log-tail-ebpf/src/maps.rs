@@ -13,6 +13,17 @@
 //!   (kernel/locking/rwsem.c, `__up_write`: `atomic_long_fetch_add_release`), which on x86 orders every
 //!   earlier store before every later load. Kernels that old run fexit programs on x86 alone (arm64 from
 //!   6.0). Two writers may both find `rung` clear: the second hint is answered for nothing.
+//!
+//! # What the kernel skips
+//! A trampoline does not run a program that is active on its processor already (kernel/bpf/trampoline.c,
+//! `__bpf_prog_enter_recur`): it counts a `recursion_miss`, and the event is unseen. That is meant for
+//! recursion, but on a preemptible kernel a task that is preempted inside a program keeps it active, and
+//! whatever other tasks write on that processor until it runs again goes unseen. Nothing inside the program
+//! can prevent that: it is active before its first instruction and after its last. But such a task cannot
+//! leave its processor (`task_struct.migration_disabled`), so [`switched`] counts those that wait on each, and
+//! rings when a task ends its turn while some do. The reader then asks the kernel whether it did skip any.
+//! No miss stays unnoticed: its count grows before the skipped task's turn ends, and the switch at that end
+//! holds a full barrier (kernel/sched/core.c, `__schedule`: `smp_mb__after_spinlock`) before the bell is tested.
 
 use core::intrinsics::{AtomicOrdering, atomic_xadd, atomic_xchg};
 
@@ -25,10 +36,11 @@ use aya_ebpf::{
 };
 use aya_log_ebpf::{debug, warn};
 use log_tail_common::{
-    Counters, Doorbell, EntryHint, HINT_APPEND, HINT_OVERFLOW, HINT_TRUNCATE, Hint, InodeKey, OVERFLOW_SLOT,
+    Counters, Doorbell, EntryHint, HINT_APPEND, HINT_OVERFLOW, HINT_SKIPPED, HINT_TRUNCATE, Hint, InodeKey,
+    OVERFLOW_SLOT, SKIPPED_SLOT,
 };
 
-use crate::kernel::{Dentry, Inode};
+use crate::kernel::{Dentry, Inode, Task};
 
 /// Which inodes are followed, and the index of each one's doorbell. Sized by the loader.
 #[map]
@@ -45,6 +57,19 @@ static HINTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 /// One element: this processor's counters.
 #[map]
 static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+
+/// Of one processor.
+struct Waiting {
+    /// How many tasks wait for it that may be inside a program.
+    tasks: u64,
+    /// How deeply a task is pinned while it is asked about at the end of its turn, plus 1: from 7.x on, being
+    /// asked pins it (kernel/trace/bpf_trace.c, `__bpf_trace_run`). The least that was seen.
+    asked_plus_one: u64,
+}
+
+/// One element: this processor's.
+#[map]
+static WAITING: PerCpuArray<Waiting> = PerCpuArray::with_max_entries(1, 0);
 
 /// 1 where names may be read: the kernel refuses `bpf_probe_read_kernel_str` under lockdown=confidentiality.
 #[unsafe(no_mangle)]
@@ -117,7 +142,7 @@ impl Bell {
     #[inline(always)]
     pub fn will_truncate(self, size: u64) {
         // SAFETY: `state` is a map element.
-        unsafe { (&raw mut (*self.state).size_before).write_volatile(size) };
+        unsafe { (&raw mut (*self.state).size_before_plus_one).write_volatile(size + 1) };
     }
 
     /// The inode has `length` bytes now. That is noted because a file may have grown past its old size by
@@ -125,8 +150,12 @@ impl Bell {
     #[inline(always)]
     pub fn truncated(self, ctx: &impl EbpfContext, length: u64) {
         // SAFETY: `state` is a map element.
-        let before = unsafe { (&raw const (*self.state).size_before).read_volatile() };
-        if length < before {
+        let noted = unsafe { &raw mut (*self.state).size_before_plus_one };
+        // SAFETY: as above.
+        let before_plus_one = unsafe { noted.read_volatile() };
+        // SAFETY: as above. A size that was noted for another truncation is worse than none.
+        unsafe { noted.write_volatile(0) };
+        if before_plus_one == 0 || length + 1 < before_plus_one {
             // SAFETY: as above.
             let (truncations, cut_off, shortest) = unsafe {
                 (
@@ -136,7 +165,7 @@ impl Bell {
                 )
             };
             add(truncations, 1);
-            add(cut_off, before - length);
+            add(cut_off, before_plus_one.saturating_sub(length + 1));
             // SAFETY: as above; the inode's lock keeps other truncations out. The reader may clear it at
             // any moment: then this one's hint makes it look again.
             let so_far = unsafe { shortest.read_volatile() };
@@ -146,6 +175,28 @@ impl Bell {
             }
         }
         self.submit(ctx, HINT_TRUNCATE);
+    }
+
+    /// The kernel may have skipped a program: submits a hint unless one is already on its way. That is no
+    /// event of a file's, so it is not counted.
+    #[inline(always)]
+    pub fn skipped(self, ctx: &impl EbpfContext) {
+        // SAFETY: `state` is a map element.
+        let rung = unsafe { &raw mut (*self.state).rung };
+        // SAFETY: as above. Two processors may both find it clear, and both submit.
+        if unsafe { rung.read_volatile() } != 0 {
+            return;
+        }
+        // SAFETY: as above.
+        unsafe { rung.write_volatile(1) };
+        if let Some(mut entry) = HINTS.reserve::<Hint>(0) {
+            entry.write(hint(HINT_SKIPPED, self.slot));
+            entry.submit(0);
+        } else {
+            // SAFETY: as above.
+            unsafe { rung.write_volatile(0) };
+            overflowed(ctx, self.slot);
+        }
     }
 
     /// Something happened to the inode's names.
@@ -199,6 +250,27 @@ pub fn entry_changed(ctx: &impl EbpfContext, dentry: Dentry, kind: u32, moved: b
 fn hint(kind: u32, slot: u32) -> Hint {
     // SAFETY: a helper without arguments.
     Hint { kind, slot, time_ns: unsafe { bpf_ktime_get_ns() } }
+}
+
+/// This processor goes from one task to another, interrupts off.
+#[inline(always)]
+pub fn switched(ctx: &impl EbpfContext, from: Task, to: Task) {
+    let Some(waiting) = WAITING.get_ptr_mut(0) else { return };
+    // SAFETY: a map element of this processor, and nothing else runs on it now.
+    let Waiting { tasks, asked_plus_one } = unsafe { &mut *waiting };
+    let depth = from.pinned();
+    if *asked_plus_one == 0 || depth < *asked_plus_one - 1 {
+        *asked_plus_one = depth + 1;
+    }
+    let before = *tasks;
+    // Those that waited when this was attached were not counted, and must not be subtracted.
+    let is_pinned = depth >= *asked_plus_one;
+    *tasks = (before + u64::from(is_pinned)).saturating_sub(u64::from(to.pinned() > 0));
+    if before != 0
+        && let Some(bell) = bell_at(SKIPPED_SLOT)
+    {
+        bell.skipped(ctx);
+    }
 }
 
 /// The ring had no room. The bell is rung before the ring is tried once more: either that hint gets in

@@ -386,6 +386,9 @@ impl Loop {
         if let Some(events) = self.follower.observer().and_then(|observer| observer.events()) {
             self.metrics.set_kernel_events(events);
         }
+        if let Some(skipped) = self.follower.observer().and_then(|observer| observer.skipped_count()) {
+            self.metrics.skipped_events.set(skipped);
+        }
         self.metrics.encode()
     }
 }

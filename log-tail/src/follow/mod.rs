@@ -23,6 +23,7 @@ mod reader;
 mod resume;
 mod route;
 mod siblings;
+mod skipped;
 mod start;
 mod succession;
 mod sweep;
@@ -49,6 +50,7 @@ use self::{
     names::{Name, NameId},
     reader::Reader,
     resume::Memory,
+    skipped::Skips,
     succession::Successions,
     sweep::Suspects,
 };
@@ -162,6 +164,7 @@ pub struct Follower {
     /// Directories to look at again soon: the hint about them may have come before the fact.
     rechecks: Vec<(Instant, DirectoryId)>,
     suspects: Suspects,
+    skips: Skips,
     successions: Successions,
     notices: Vec<Notice>,
     counts: Counts,
@@ -204,6 +207,7 @@ impl Follower {
             leaving: VecDeque::new(),
             rechecks: Vec::new(),
             suspects: Suspects::default(),
+            skips: Skips::default(),
             successions: Successions::default(),
             notices: Vec::new(),
             counts: Counts::default(),
@@ -260,6 +264,7 @@ impl Follower {
     /// Takes a batch of hints: every name they concern is looked at, every file they concern will be read.
     pub fn take(&mut self, hints: &mut Vec<Hint>) {
         self.apply(hints);
+        self.look_at_skipped(Instant::now());
         self.settle();
     }
 
@@ -280,6 +285,7 @@ impl Follower {
                 Hint::Entry { directory, name, change } => self.entry_told(directory, &name, change),
                 Hint::DirectoryGone { directory } => self.doubt_directory(directory),
                 Hint::LookAtEverything => self.look_at_everything(),
+                Hint::Skipped => self.skipped_told(),
             }
         }
     }
@@ -307,7 +313,7 @@ impl Follower {
         let leaving = self.leaving.front().map(|(at, _)| *at);
         let recheck = self.rechecks.iter().map(|(at, _)| *at).min();
         let ask = self.asks.iter().map(|(at, _)| *at).min();
-        [leaving, recheck, ask, self.suspects.verdict_at(), self.successions.again_at]
+        [leaving, recheck, ask, self.suspects.verdict_at(), self.skips.due, self.successions.again_at]
             .into_iter()
             .flatten()
             .min()
@@ -326,6 +332,7 @@ impl Follower {
             self.renew_directory(directory);
         }
         self.ask_again(now);
+        self.look_at_skipped(now);
         self.judge_suspects(now);
         self.settle();
     }
@@ -355,6 +362,11 @@ impl Follower {
 
     /// Reads what is there now to its end, then stops: nothing that is written later is waited for.
     pub fn stop(&mut self) {
+        // Names that nobody told of have to be known before.
+        let now = Instant::now();
+        self.skips.due = Some(now);
+        self.look_at_skipped(now);
+        self.settle();
         self.stopping = true;
         self.caught_up = false;
         self.leaving.clear();

@@ -109,6 +109,11 @@ impl Follower {
             return;
         }
         self.suspects.verdict_at = None;
+        if self.skips.due.is_some() {
+            // It has been told that hints are missing, and every file will be looked at.
+            self.suspects = Suspects::default();
+            return;
+        }
         for (id, size) in std::mem::take(&mut self.suspects.files) {
             if self.file(id).is_some_and(|file| !file.queued && file.position.read_to() != size) {
                 self.counts.missed_hints += 1;

@@ -47,6 +47,8 @@ pub enum Hint {
     DirectoryGone { directory: DirectoryId },
     /// Hints were lost: look at every file and every name.
     LookAtEverything,
+    /// The kernel may not have told everything: [`Observer::skipped`] says whether.
+    Skipped,
 }
 
 /// What became of a name in a followed directory. The changes of one directory come in their order.
@@ -84,12 +86,14 @@ pub enum HintKind {
     Entry,
     /// Hints were lost.
     Overflow,
+    /// The kernel may have skipped the kernel program.
+    Skipped,
 }
 
 impl HintKind {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 6] =
-        [Self::Append, Self::Truncate, Self::Move, Self::Unlink, Self::Entry, Self::Overflow];
+    pub const ALL: [Self; 7] =
+        [Self::Append, Self::Truncate, Self::Move, Self::Unlink, Self::Entry, Self::Overflow, Self::Skipped];
 
     /// The word for it in metrics.
     pub fn word(self) -> &'static str {
@@ -100,6 +104,7 @@ impl HintKind {
             Self::Unlink => "unlink",
             Self::Entry => "entry",
             Self::Overflow => "overflow",
+            Self::Skipped => "skipped",
         }
     }
 }
@@ -114,6 +119,7 @@ impl Hint {
             Self::Unlinked { .. } => HintKind::Unlink,
             Self::Entry { .. } | Self::DirectoryGone { .. } => HintKind::Entry,
             Self::LookAtEverything => HintKind::Overflow,
+            Self::Skipped => HintKind::Skipped,
         }
     }
 }
@@ -218,6 +224,17 @@ pub trait Observer {
         false
     }
 
+    /// What the kernel skipped since this was last asked. To be asked after [`Hint::Skipped`], which does not
+    /// come again before.
+    fn skipped(&mut self) -> Skipped {
+        Skipped::Nothing
+    }
+
+    /// Events that the kernel skipped since the start, where the observer knows.
+    fn skipped_count(&self) -> Option<u64> {
+        None
+    }
+
     /// Whether the file was truncated since the last [`Observer::answer`]: what was read since may be
     /// another content's.
     fn truncated_since(&self, _: FileId) -> bool {
@@ -237,6 +254,17 @@ pub trait Observer {
 
     /// Passes on what the kernel program logged about itself.
     fn log(&mut self) {}
+}
+
+/// Which events the kernel did not tell of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Skipped {
+    /// None.
+    Nothing,
+    /// Bytes were written to some file.
+    Writes,
+    /// Names may have changed, files may have been truncated.
+    Anything,
 }
 
 /// What the kernel noted about a file since the last answer.

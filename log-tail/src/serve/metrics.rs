@@ -121,6 +121,8 @@ pub struct Metrics {
     pub wakeups: Total,
     /// Changes that the sweep found and no hint had told. Anything but 0 is a bug, in log-tail or the kernel.
     pub missed_hints: Total,
+    /// Events that the kernel skipped the kernel program for.
+    pub skipped_events: Total,
     /// Bytes that were truncated before they could be read, and that no copy held.
     pub lost_bytes: Total,
     /// Files that bore a followed name and were gone before they could be opened.
@@ -136,6 +138,17 @@ pub struct Metrics {
     rotations: Labelled,
     write_to_deliver: Histogram,
     backend: BackendInfo,
+}
+
+/// A counter as the only one of its family, labelled with the reason.
+fn for_reason(
+    reason: &'static str,
+    total: &Total,
+) -> Family<[(&'static str, &'static str); 1], Counter, impl Fn() -> Counter + Clone + use<>> {
+    let counter = total.0.clone();
+    let family = Family::new_with_constructor(move || counter.clone());
+    drop(family.get_or_create(&[("reason", reason)]));
+    family
 }
 
 impl Default for Metrics {
@@ -154,6 +167,7 @@ impl Metrics {
             read_lines: Total::default(),
             wakeups: Total::default(),
             missed_hints: Total::default(),
+            skipped_events: Total::default(),
             lost_bytes: Total::default(),
             missed_files: Total::default(),
             sweeps: Total::default(),
@@ -177,6 +191,7 @@ impl Metrics {
             read_lines,
             wakeups,
             missed_hints,
+            skipped_events,
             lost_bytes,
             missed_files,
             sweeps,
@@ -194,12 +209,8 @@ impl Metrics {
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
         registry.register_collector(Box::new(backend.clone()));
-        registry.register_with_unit(
-            "read",
-            "Bytes read from followed files",
-            Unit::Bytes,
-            read_bytes.0.clone(),
-        );
+        let bytes_read = "Bytes read from followed files";
+        registry.register_with_unit("read", bytes_read, Unit::Bytes, read_bytes.0.clone());
         registry.register("read_lines", "Lines handed to the output", read_lines.0.clone());
         registry.register(
             "files",
@@ -224,7 +235,8 @@ impl Metrics {
         registry.register(
             "hints",
             "What the backend said, by kind: a file may have grown (append), was truncated, moved or unlinked, a \
-             directory's entry changed, or hints were lost and everything was looked at (overflow)",
+             directory's entry changed, hints were lost and everything was looked at (overflow), or the kernel may \
+             have skipped some (skipped)",
             hints.family.clone(),
         );
         registry.register(
@@ -233,6 +245,13 @@ impl Metrics {
              submitted to the ring, coalesced with a hint on its way, or dropped because the ring was full, after \
              which everything is looked at. Only the ebpf backend has any",
             kernel_events.family.clone(),
+        );
+        registry.register(
+            "kernel_events_skipped",
+            "Events, of any file on this machine, that the kernel did not run the kernel program for, because another \
+             task was preempted inside it on that processor. Followed files are looked at after them. Only the ebpf \
+             backend has any, on preemptible kernels",
+            skipped_events.0.clone(),
         );
         registry.register(
             "rotations",
@@ -246,17 +265,12 @@ impl Metrics {
              and a hook is missing: please report it",
             missed_hints.0.clone(),
         );
-        let lost = Family::<[(&'static str, &'static str); 1], Counter, _>::new_with_constructor({
-            let lost_bytes = lost_bytes.0.clone();
-            move || lost_bytes.clone()
-        });
-        drop(lost.get_or_create(&[("reason", "truncated")]));
         registry.register_with_unit(
             "lost",
             "Bytes of followed files that nobody can read any more, by reason: truncated before they were read, and \
              in no copy. Exact with the ebpf backend, at least so many with others",
             Unit::Bytes,
-            lost,
+            for_reason("truncated", lost_bytes),
         );
         registry.register(
             "missed_files",

@@ -7,6 +7,8 @@ pub enum When {
     Before,
     /// fexit.
     After,
+    /// `tp_btf`: at the tracepoint of that name. Only where tasks can be preempted inside a program.
+    Tracepoint,
 }
 
 /// Which of several programs for one function a kernel needs.
@@ -36,7 +38,7 @@ pub struct Hook {
     pub function: &'static str,
     /// How many arguments the program expects it to have: the returned value lies behind them.
     pub arguments: usize,
-    /// fentry or fexit.
+    /// fentry, fexit or `tp_btf`.
     pub when: When,
     /// What it sees, in the words of `doctor`.
     pub sees: &'static str,
@@ -58,6 +60,11 @@ impl Hook {
         };
         let prefix = if self.when == When::Before { "before_" } else { "" };
         format!("{prefix}{}{suffix}", self.function)
+    }
+
+    /// Whether it is one that sees bytes written. The others see names and sizes change.
+    pub fn sees_writes(&self) -> bool {
+        self.variants == Variants::Ring
     }
 
     /// How many arguments the program for this kernel expects.
@@ -87,7 +94,12 @@ const fn before(hook: Hook) -> Hook {
 pub const NOTIFY_CHANGE: &str = "notify_change";
 
 /// Every hook.
-pub const HOOKS: [Hook; 18] = [
+pub const HOOKS: [Hook; 19] = [
+    // The first: it counts who waits inside the others.
+    Hook {
+        when: When::Tracepoint,
+        ..hook("sched_switch", 4, "what the kernel skips while a task is preempted inside a program")
+    },
     Hook { variants: Variants::Ring, needed: true, ..hook("vfs_write", 4, "write, pwrite") },
     Hook { variants: Variants::Ring, ..hook("vfs_writev", 5, "writev, pwritev") },
     Hook { variants: Variants::Ring, ..hook("iter_file_splice_write", 5, "sendfile, splice") },

@@ -3,18 +3,23 @@
 //! The object is compiled by `cargo xtask build-ebpf` and checked in beside this file, with the hash of
 //! its sources and its toolchain. One object serves every kernel from 5.10 on.
 
-use std::{io, path::Path};
+use std::{
+    io,
+    os::fd::{AsFd as _, AsRawFd as _, RawFd},
+    path::Path,
+};
 
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
-    programs::{FEntry, FExit, ProgramError},
+    programs::{BtfTracePoint, FEntry, FExit, ProgramError},
 };
-use log_tail_common::{EntryHint, Hint};
+use log_tail_common::{EntryHint, Hint, RESERVED_SLOTS};
 use nix::sys::resource::{Resource, setrlimit};
 
 use super::{
     btf::{Btf, BtfError},
     hooks::{HOOKS, Hook, NOTIFY_CHANGE, Needs, Variants, When},
+    preempt,
 };
 
 static OBJECT: &[u8] = include_bytes_aligned!("log-tail.bpf.o");
@@ -52,6 +57,8 @@ pub struct Attached {
     pub hook: Hook,
     /// Why it did not attach.
     pub missing: Option<String>,
+    /// Its program's descriptor, which [`Loaded::ebpf`] owns.
+    pub program: Option<RawFd>,
 }
 
 /// The kernel program, running. It ends with this value: nothing is pinned.
@@ -61,7 +68,7 @@ pub struct Loaded {
     pub ebpf: Ebpf,
     /// Every hook, with what became of it.
     pub hooks: Vec<Attached>,
-    /// Files and directories there is room for, the overflow's doorbell included.
+    /// Files and directories there is room for, the reserved doorbells included.
     pub capacity: u32,
 }
 
@@ -88,7 +95,7 @@ pub fn load(options: LoadOptions) -> Result<Loaded, LoadError> {
     let globals = globals(&btf)?;
     let mut needs = Needs { exchange: true, change_dentry: btf.argument_index(NOTIFY_CHANGE, "dentry")? };
     let kernel_btf = aya::Btf::from_sys_fs().map_err(LoadError::KernelBtf)?;
-    let capacity = options.room.saturating_add(1).next_power_of_two();
+    let capacity = options.room.saturating_add(RESERVED_SLOTS).next_power_of_two();
     let log_level: u8 = options.log_level as u8;
     let mut loader = EbpfLoader::new();
     loader
@@ -102,16 +109,21 @@ pub fn load(options: LoadOptions) -> Result<Loaded, LoadError> {
     }
     let mut ebpf = loader.load(OBJECT).map_err(|error| LoadError::Maps(Box::new(error)))?;
 
+    let preempts = preempt::is_possible(&btf);
     let mut hooks = Vec::with_capacity(HOOKS.len());
     for hook in HOOKS {
-        if hook.newer && !btf.has_function(hook.function) {
+        let is_none_here = match hook.when {
+            When::Tracepoint => !preempts,
+            When::Before | When::After => hook.newer && !btf.has_function(hook.function),
+        };
+        if is_none_here {
             continue;
         }
         if let Some(reason) = unknown_form(&btf, hook, needs) {
             if hook.needed {
                 return Err(LoadError::Unknown { function: hook.function, reason });
             }
-            hooks.push(Attached { hook, missing: Some(reason) });
+            hooks.push(Attached { hook, missing: Some(reason), program: None });
             continue;
         }
         let mut result = attach(&mut ebpf, hook, needs, &kernel_btf);
@@ -121,25 +133,29 @@ pub fn load(options: LoadOptions) -> Result<Loaded, LoadError> {
         {
             // Before 5.12 the verifier rejects any program that holds an xchg.
             let plain = Needs { exchange: false, ..needs };
-            if attach(&mut ebpf, hook, plain, &kernel_btf).is_ok() {
+            if let Ok(program) = attach(&mut ebpf, hook, plain, &kernel_btf) {
                 needs = plain;
-                result = Ok(());
+                result = Ok(program);
             }
         }
-        let missing = match result {
-            Ok(()) => None,
+        let (missing, program) = match result {
+            Ok(program) => (None, Some(program)),
             Err(cause) if hook.needed => {
                 return Err(LoadError::Program { function: hook.function, cause: Box::new(cause) });
             }
-            Err(source) => Some(short(&source)),
+            Err(source) => (Some(short(&source)), None),
         };
-        hooks.push(Attached { hook, missing });
+        hooks.push(Attached { hook, missing, program });
     }
     Ok(Loaded { ebpf, hooks, capacity })
 }
 
 /// Why the function is not the one that the program was written for.
 fn unknown_form(btf: &Btf, hook: Hook, needs: Needs) -> Option<String> {
+    if hook.when == When::Tracepoint {
+        // The verifier types a tracepoint's arguments, and refuses what does not fit.
+        return None;
+    }
     if !btf.has_function(hook.function) {
         return Some("not in this kernel's BTF".to_owned());
     }
@@ -151,20 +167,27 @@ fn unknown_form(btf: &Btf, hook: Hook, needs: Needs) -> Option<String> {
     }
 }
 
-fn attach(ebpf: &mut Ebpf, hook: Hook, needs: Needs, btf: &aya::Btf) -> Result<(), ProgramError> {
+/// The program's descriptor.
+fn attach(ebpf: &mut Ebpf, hook: Hook, needs: Needs, btf: &aya::Btf) -> Result<RawFd, ProgramError> {
     let program = ebpf.program_mut(&hook.program(needs)).ok_or(ProgramError::NotLoaded)?;
     match hook.when {
         When::After => {
             let program: &mut FExit = program.try_into()?;
             program.load(hook.function, btf)?;
-            program.attach().map(drop)
+            program.attach()?;
         }
         When::Before => {
             let program: &mut FEntry = program.try_into()?;
             program.load(hook.function, btf)?;
-            program.attach().map(drop)
+            program.attach()?;
+        }
+        When::Tracepoint => {
+            let program: &mut BtfTracePoint = program.try_into()?;
+            program.load(hook.function, btf)?;
+            program.attach()?;
         }
     }
+    Ok(program.fd()?.as_fd().as_raw_fd())
 }
 
 /// The values the object is compiled without: where this kernel keeps what.
@@ -182,6 +205,8 @@ fn globals(btf: &Btf) -> Result<Vec<(&'static str, u64)>, BtfError> {
         ("INODE_SIZE", offset("inode", &["i_size"])?),
         ("IATTR_VALID", offset("iattr", &["ia_valid"])?),
         ("IATTR_SIZE", offset("iattr", &["ia_size"])?),
+        // Read where tasks can be preempted inside a program: those kernels have it.
+        ("TASK_MIGRATION_DISABLED", offset("task_struct", &["migration_disabled"]).unwrap_or(0)),
         ("READ_NAMES", u64::from(!confidential())),
     ])
 }

@@ -7,6 +7,7 @@ pub mod btf;
 pub mod doorbell;
 pub mod hooks;
 pub mod load;
+mod preempt;
 pub mod ring;
 
 use std::{
@@ -17,7 +18,7 @@ use std::{
 
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya_log::EbpfLogger;
-use log_tail_common::{Counters, InodeKey, OVERFLOW_SLOT};
+use log_tail_common::{Counters, InodeKey, RESERVED_SLOTS, SKIPPED_SLOT};
 use rustc_hash::FxHashMap;
 
 use self::{
@@ -28,7 +29,9 @@ use self::{
 };
 use crate::say::say;
 
-use super::{Answer, Backend, DirectoryId, FileId, Hint, Interest, ObserveError, Observer, Reach, key::Keys};
+use super::{
+    Answer, Backend, DirectoryId, FileId, Hint, Interest, ObserveError, Observer, Reach, Skipped, key::Keys,
+};
 
 /// Records taken from the ring before the loop gets its turn: a busy ring never yields by itself.
 const RECORDS_A_DRAIN: usize = 4096;
@@ -57,6 +60,15 @@ pub struct EbpfObserver {
     slots: FxHashMap<InodeKey, u32>,
     files: FxHashMap<FileId, InodeKey>,
     directories: FxHashMap<DirectoryId, InodeKey>,
+    /// What was known of the events that the kernel skipped when they were last asked for.
+    skipped: SkippedEvents,
+}
+
+/// Events that the kernel did not run a program for, since it was loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct SkippedEvents {
+    writes: u64,
+    others: u64,
 }
 
 /// Prints what the kernel program logs about itself.
@@ -100,10 +112,11 @@ impl EbpfObserver {
             logger,
             keys: Keys::new().map_err(memory)?,
             targets: vec![Vec::new(); capacity as usize],
-            free: (0..capacity).filter(|slot| *slot != OVERFLOW_SLOT).rev().collect(),
+            free: (RESERVED_SLOTS..capacity).rev().collect(),
             slots: FxHashMap::default(),
             files: FxHashMap::default(),
             directories: FxHashMap::default(),
+            skipped: SkippedEvents::default(),
             doorbells,
             hooks,
             _ebpf: ebpf,
@@ -125,7 +138,7 @@ impl EbpfObserver {
             }
             return Ok(key);
         }
-        let full = ObserveError::Full { capacity: self.doorbells.capacity() - 1 };
+        let full = ObserveError::Full { capacity: self.doorbells.capacity() - RESERVED_SLOTS };
         let slot = self.free.pop().ok_or(full)?;
         self.doorbells.reset(slot);
         if let Err(error) = self.followed.insert(key, slot, 0) {
@@ -150,6 +163,15 @@ impl EbpfObserver {
         }
     }
 
+    fn skipped_events(&self) -> SkippedEvents {
+        let mut skipped = SkippedEvents::default();
+        for Attached { hook, program, .. } in &self.hooks {
+            let misses = program.and_then(preempt::misses).unwrap_or(0);
+            *(if hook.sees_writes() { &mut skipped.writes } else { &mut skipped.others }) += misses;
+        }
+        skipped
+    }
+
     fn slot(&self, id: FileId) -> Option<u32> {
         self.slots.get(self.files.get(&id)?).copied()
     }
@@ -157,6 +179,7 @@ impl EbpfObserver {
     fn translate(&self, record: &Record, hints: &mut Vec<Hint>) {
         let slot = match record {
             Record::Overflow => return hints.push(Hint::LookAtEverything),
+            Record::Skipped => return hints.push(Hint::Skipped),
             Record::Append { slot, .. }
             | Record::Truncate { slot }
             | Record::Move { slot }
@@ -261,6 +284,25 @@ impl Observer for EbpfObserver {
             coalesced: sum.coalesced + cpu.coalesced,
             dropped: sum.dropped + cpu.dropped,
         }))
+    }
+
+    fn skipped(&mut self) -> Skipped {
+        // Before the counts are read: whatever is skipped from now on rings again.
+        self.doorbells.answer(SKIPPED_SLOT);
+        let now = self.skipped_events();
+        let before = std::mem::replace(&mut self.skipped, now);
+        if now.others != before.others {
+            Skipped::Anything
+        } else if now.writes != before.writes {
+            Skipped::Writes
+        } else {
+            Skipped::Nothing
+        }
+    }
+
+    fn skipped_count(&self) -> Option<u64> {
+        let SkippedEvents { writes, others } = self.skipped_events();
+        Some(writes + others)
     }
 
     fn log(&mut self) {

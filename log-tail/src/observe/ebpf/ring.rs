@@ -4,7 +4,7 @@ use std::{ffi::OsString, os::unix::ffi::OsStringExt};
 
 use log_tail_common::{
     EntryHint, HINT_APPEND, HINT_ENTRY_CAME, HINT_ENTRY_MOVED_FROM, HINT_ENTRY_MOVED_TO, HINT_ENTRY_WENT,
-    HINT_MOVE, HINT_OVERFLOW, HINT_TRUNCATE, HINT_UNLINK, Hint, NAME_MAX,
+    HINT_MOVE, HINT_OVERFLOW, HINT_SKIPPED, HINT_TRUNCATE, HINT_UNLINK, Hint, NAME_MAX,
 };
 
 use crate::observe::{Change, Cookie};
@@ -24,6 +24,8 @@ pub enum Record {
     Entry { slot: u32, name: OsString, change: Change },
     /// The ring was full.
     Overflow,
+    /// The kernel may have skipped programs.
+    Skipped,
 }
 
 /// A record that is none: the kernel program is not the one this was compiled with.
@@ -54,6 +56,7 @@ fn record(kind: u32, bytes: &[u8]) -> Option<Record> {
         HINT_MOVE => Record::Move { slot },
         HINT_UNLINK => Record::Unlink { slot },
         HINT_OVERFLOW => Record::Overflow,
+        HINT_SKIPPED => Record::Skipped,
         HINT_ENTRY_CAME | HINT_ENTRY_MOVED_FROM | HINT_ENTRY_MOVED_TO | HINT_ENTRY_WENT => {
             let cookie = Cookie(u64_at(bytes, std::mem::offset_of!(EntryHint, ino))?);
             let change = match kind {
