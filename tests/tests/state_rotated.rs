@@ -335,3 +335,26 @@ fn a_glob_that_matches_the_old_name_and_the_new_one_reads_the_file_once() {
     f.run();
     f.assert_exactly_what_was_written();
 }
+
+#[test]
+fn a_file_that_went_while_nobody_looked_is_said_to_be_gone_once_and_is_known_when_it_is_back() {
+    let place = Place::new();
+    let (log, away, state) = (place.path("app.log"), place.path("away"), StateDir::new(place.path("state")));
+    let run = |expected: &str| {
+        let tail = LogTail::plain().args(["--from", "beginning"]).keeping(&state).arg(&log).follow();
+        tail.wait_for_stdout(expected);
+        let said = tail.terminate().stderr;
+        said.iter()
+            .filter(|line| line.contains("is gone; what it had not read of it behind byte 5 is lost"))
+            .count()
+    };
+    create(&log, "read\n");
+    assert_eq!(run("read\n"), 0);
+    append(&log, "unread\n");
+    fs::rename(&log, &away).unwrap();
+    create(&log, "new\n");
+    assert_eq!(run("new\n"), 1);
+    assert_eq!(run(""), 0, "it is not said in every run");
+    fs::rename(&away, place.path("app.log.1")).unwrap();
+    assert_eq!(run("unread\n"), 0);
+}

@@ -13,12 +13,9 @@ use super::{
     files::FollowedFile,
     reader::Position,
     siblings::{self, Content, Found, Sibling},
-    succession::Bearer,
+    succession::{Bearer, Place},
 };
-use crate::{
-    observe::{DirectoryId, FileId},
-    record::Source,
-};
+use crate::{observe::FileId, record::Source};
 
 impl Follower {
     /// Has what copies of a truncated file hold of its rest read before the file itself. Gives the position
@@ -97,11 +94,13 @@ impl Follower {
         found
     }
 
-    /// The directory a file lies in, and the followed name that it bears or bore there: it may have been renamed
-    /// since the copy was made.
-    fn beside(&self, id: FileId) -> Option<(DirectoryId, OsString)> {
+    /// The entry beside which copies of a file are made: that of the followed name which it bears or bore. It may
+    /// have been renamed or removed since the copy was made.
+    fn beside(&self, id: FileId) -> Option<Place> {
         let file = self.file(id)?;
-        Some((file.place.as_ref()?.0, file.source.path.file_name()?.to_owned()))
+        let name = self.by_path.get(&file.source.path).and_then(|name| self.names.get(name.0));
+        let place = name.and_then(|name| name.places.last().cloned());
+        place.or_else(|| Some((file.place.as_ref()?.0, file.source.path.file_name()?.to_owned())))
     }
 
     /// Where files are that came beside a followed one under the names of its generations.

@@ -16,6 +16,8 @@ mod files;
 mod generations;
 mod glob;
 mod identity;
+#[cfg(test)]
+mod model;
 mod names;
 mod places;
 mod print;

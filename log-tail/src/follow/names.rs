@@ -74,6 +74,7 @@ impl Follower {
     /// Follows everything that was added: to be called once all names and patterns are.
     pub fn begin(&mut self) {
         self.settle();
+        self.report_missed();
     }
 
     /// Follows every file that matches a pattern, now and later. Returns how many do now.
@@ -305,8 +306,10 @@ impl Follower {
             .map_err(|source| NotFollowable::System { path: path.to_owned(), source })?;
         let recalled = self.recall(path, &descriptor, metadata);
         let (position, number) = match (self.retired.pop(&identity), recalled) {
-            // It is back.
-            (Some((read_to, print, number)), _) if print.is_of(&descriptor, read_to).unwrap_or(false) => {
+            // It is back: a time of birth is no other inode's, and what was truncated meanwhile is seen to.
+            (Some((read_to, print, number)), _)
+                if identity.born_ns != 0 || print.is_of(&descriptor, read_to).unwrap_or(false) =>
+            {
                 (Position::known(read_to, print), number)
             }
             (_, Some(known)) => (Position::known(known.offset, known.print), known.number),
@@ -356,7 +359,9 @@ impl Follower {
     pub(super) fn insert(&mut self, file: FollowedFile) {
         let (id, identity, number) = (file.id, file.identity, file.source.number);
         if self.memory.is_kept {
-            self.memory.touched.push((number, Some(file.position.handed_on())));
+            // Of one that is back, not all that was read before may be acknowledged.
+            let is_back = self.memory.departed.contains_key(&number);
+            self.memory.touched.push((number, (!is_back).then_some(file.position.handed_on())));
             self.by_number.insert(number, id);
         }
         self.files.insert(file);

@@ -116,9 +116,10 @@ impl Position {
 
     /// Whether what was read up to here lies in this file, as far as is known.
     pub fn is_in(&self, file: &File) -> bool {
-        self.handed_on == 0
-            || self.print.marks().is_empty()
-            || self.print.is_of(file, self.read_to()).unwrap_or(true)
+        let is_long_enough = || file.metadata().map_or(true, |metadata| metadata.len() >= self.read_to());
+        let is_the_same =
+            || self.print.marks().is_empty() || self.print.is_of(file, self.read_to()).unwrap_or(true);
+        self.handed_on == 0 || (is_long_enough() && is_the_same())
     }
 
     /// With the bytes that lie before the offset in this file, to compare them from now on. What cannot be

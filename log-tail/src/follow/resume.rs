@@ -5,6 +5,7 @@
 //! oldest first. Where the last run knew a name, whatever came to it since is read from its beginning.
 
 use std::{
+    collections::hash_map::Entry,
     fs::{File, Metadata},
     os::fd::AsRawFd,
     path::{Path, PathBuf},
@@ -18,7 +19,7 @@ use super::{
     identity,
     print::Print,
     reader::Position,
-    siblings::{self, Found, Sibling},
+    siblings::{self, Content, Found, Sibling},
     start::Start,
     succession::Bearer,
 };
@@ -64,6 +65,8 @@ const FS_IOC_GETVERSION: libc::Ioctl =
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     by_path: FxHashMap<PathBuf, Vec<Known>>,
+    /// What was asked for and was not found by or beside its name: it may come to another followed name.
+    elsewhere: FxHashMap<Identity, Known>,
     /// Numbers are given out from here on.
     pub next_number: u64,
     /// Whether anything is to be remembered.
@@ -158,11 +161,16 @@ impl Follower {
 
     /// What the last run knew of an open file, if it is certain to be that one.
     pub(super) fn recall(&mut self, path: &Path, file: &File, metadata: &Metadata) -> Option<Known> {
-        if self.memory.by_path.is_empty() {
+        if self.memory.by_path.is_empty() && self.memory.elsewhere.is_empty() {
             return None;
         }
         let identity = Identity::of(metadata);
         let generation = generation(file);
+        if let Entry::Occupied(known) = self.memory.elsewhere.entry(identity)
+            && known.get().generation == generation
+        {
+            return Some(known.remove());
+        }
         let is_it = |known: &Known| known.identity == identity && known.generation == generation;
         let path = if self.memory.by_path.get(path).is_some_and(|known| known.iter().any(is_it)) {
             path.to_owned()
@@ -199,27 +207,53 @@ impl Follower {
             });
             match found {
                 Some((file, _)) => self.line_up_known(id, file),
-                None if known.finished => {}
                 None => {
-                    self.counts.missed_files += 1;
-                    self.notice(format_args!(
-                        "the file that bore '{}' when log-tail last ran is gone; what it had not read of it \
-                         behind byte {} is lost",
-                        path.display(),
-                        known.offset
-                    ));
+                    self.memory.elsewhere.insert(known.identity, known.clone());
                 }
             }
         }
         if let Some(Some(since)) = since {
             for found in self.generations_since(&path, siblings, &since, &list) {
-                if let Some(file) = self.add_generation(&path, found, Position::at(0), None) {
+                let (position, number) = self.known_of(&path, &found);
+                if let Some(file) = self.add_generation(&path, found, position, number) {
                     self.line_up_known(id, file);
                 }
             }
         }
         self.memory.by_path.remove(&path);
         true
+    }
+
+    /// Where to read on in a generation that nobody knows by this name: it may have borne another followed one.
+    fn known_of(&mut self, path: &Path, found: &Found) -> (Position, Option<u64>) {
+        let Content::Plain(file) = &found.content else { return (Position::at(0), None) };
+        let known = file.metadata().ok().and_then(|metadata| self.recall(path, file, &metadata));
+        known.map_or((Position::at(0), None), |known| {
+            (Position::known(known.offset, known.print), Some(known.number))
+        })
+    }
+
+    /// Says which of the last run's files are nowhere by or beside a followed name: once, not in every run.
+    pub(super) fn report_missed(&mut self) {
+        let mut missed = Vec::new();
+        for known in self.memory.elsewhere.values_mut() {
+            // Where it comes to a followed name later, it is known all the same.
+            if !std::mem::replace(&mut known.finished, true) {
+                missed.push(known.clone());
+            }
+        }
+        missed.sort_unstable_by_key(|known| known.number);
+        for known in missed {
+            self.counts.missed_files += 1;
+            self.notice(format_args!(
+                "the file that bore '{}' when log-tail last ran is gone; what it had not read of it behind \
+                 byte {} is lost",
+                known.path.display(),
+                known.offset
+            ));
+            self.memory.touched.push((known.number, Some(known.offset)));
+            self.memory.departed.insert(known.number, known);
+        }
     }
 
     fn line_up_known(&mut self, id: NameId, file: FileId) {
