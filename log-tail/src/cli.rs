@@ -3,8 +3,10 @@
 //! Whatever comes out of here is typed and in range; nothing after this looks at an option's text again. The
 //! comments on the options are the help that `--help` prints.
 
+mod values;
+
 use std::ffi::{OsStr, OsString};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
@@ -15,15 +17,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use log::LevelFilter;
 
-use crate::count;
 use crate::follow::{Start, check_pattern};
-
-/// What `--max-line-bytes` may be. Below, a record is more name than line; above, one line is more memory
-/// than a log tailer should take.
-const MAX_LINE_BYTES: std::ops::RangeInclusive<u64> = 16..=1 << 30;
-
-/// The longest time an option takes.
-const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 /// What the program was asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -202,17 +196,17 @@ struct Cli {
     ///
     /// A port alone is that port on 127.0.0.1. Nothing protects this address: whoever reaches it can read
     /// the metrics.
-    #[arg(long, value_name = "[IP:]PORT", value_parser = metrics_address)]
+    #[arg(long, value_name = "[IP:]PORT", value_parser = values::metrics_address)]
     metrics: Option<SocketAddr>,
 
     /// A longer line comes out in pieces of this size, so that it never fills the memory
-    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = max_line_bytes)]
+    #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = values::max_line_bytes)]
     max_line_bytes: NonZeroUsize,
 
     /// How long a rotated file that somebody still has open for writing holds back the file that came after it
     ///
     /// Until nobody has it open any more, its lines come first. After this time, both are read side by side.
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = duration)]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = values::duration)]
     rotate_wait: Duration,
 
     /// Remember in this directory how far each file was read, and go on from there after a restart
@@ -224,7 +218,7 @@ struct Cli {
     state_dir: Option<PathBuf>,
 
     /// How long files that no longer exist are remembered in the state directory
-    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = duration, requires = "state_dir")]
+    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = values::duration, requires = "state_dir")]
     state_retention: Duration,
 
     /// Where to start in files that were never seen before: instead of -n +1 and -n 0
@@ -234,7 +228,7 @@ struct Cli {
     /// How often to look at every file unasked, to find out whether the kernel forgot to say something
     ///
     /// What is found only this way is delivered, and counted as `log_tail_missed_hints_total`.
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration_not_zero)]
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = values::duration_not_zero)]
     sweep: Duration,
 
     /// What the kernel program logs about itself on standard error: off, error, warn, info, debug
@@ -425,46 +419,6 @@ fn check_names(names: &[OsString]) -> Result<(), clap::Error> {
         return Ok(());
     };
     Err(Cli::command().error(kind, message))
-}
-
-fn max_line_bytes(text: &str) -> Result<NonZeroUsize, String> {
-    let bytes = count::parse(text).map_err(|error| error.to_string())?;
-    MAX_LINE_BYTES
-        .contains(&bytes)
-        .then(|| usize::try_from(bytes).ok().and_then(NonZeroUsize::new))
-        .flatten()
-        .ok_or_else(|| "a line's limit is at least 16 bytes and at most 1GiB".to_owned())
-}
-
-/// A plain number is seconds, as `sleep` takes them.
-fn duration(text: &str) -> Result<Duration, String> {
-    let is_plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
-    let seconds = is_plain.then(|| text.parse().ok().and_then(|s| Duration::try_from_secs_f64(s).ok()));
-    let parsed = match seconds {
-        Some(seconds) => seconds,
-        None => humantime::parse_duration(text).ok(),
-    };
-    match parsed {
-        Some(time) if time <= LONGEST => Ok(time),
-        Some(_) => Err("longer than a year".to_owned()),
-        None => Err("not a time (a time looks like 5s, 500ms, 2m or, in seconds, 0.5)".to_owned()),
-    }
-}
-
-fn duration_not_zero(text: &str) -> Result<Duration, String> {
-    let time = duration(text)?;
-    if time.is_zero() {
-        return Err("it cannot be turned off. For a longer time, give one like 1h".to_owned());
-    }
-    Ok(time)
-}
-
-fn metrics_address(text: &str) -> Result<SocketAddr, String> {
-    let port_alone = text.parse().map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
-    port_alone.or_else(|_| text.parse()).map_err(|_| {
-        "not an address (an address looks like 127.0.0.1:9600, [::1]:9600, or 0.0.0.0:9600 for everyone)"
-            .to_owned()
-    })
 }
 
 #[cfg(test)]
