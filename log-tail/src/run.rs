@@ -240,7 +240,15 @@ impl Loop {
                     self.blocked = false;
                 }
                 () = self.stdout.closed() => return Ok(self.ended()),
-                () = until(deadline) => self.follower.tick(Instant::now()),
+                () = until(deadline) => {
+                    // What was told while this thread had to wait is no news, and not missing.
+                    if !self.stopping {
+                        self.drain()?;
+                    }
+                    if self.stopping || !self.undrained {
+                        self.follower.tick(Instant::now());
+                    }
+                }
                 () = until(commit_at) => self.commit(),
                 _ = sweep.tick(), if !self.stopping => self.follower.sweep(Instant::now()),
                 _ = looking.tick(), if !self.stopping && self.follower.looks_every_second() => {

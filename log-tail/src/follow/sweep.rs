@@ -1,7 +1,8 @@
 //! The smoke detector: now and then, look whether anything changed that no hint told of.
 //!
 //! A change seen here is not yet a missed hint: its hint may be on its way, since the size of a file grows
-//! before the write that grew it returns. Only what is still unread, and still unhinted, a moment later counts.
+//! before the write that grew it returns. Only what is still unread, and still unhinted, a moment later counts;
+//! and while a file goes on growing, the write may go on, for a while.
 
 use std::{
     fs,
@@ -16,18 +17,28 @@ use crate::observe::{DirectoryId, FileId};
 
 /// How long a hint may take.
 const GRACE: Duration = Duration::from_secs(1);
+/// How often a file that has grown since it was looked at is given that time again.
+const ROUNDS: u8 = 10;
 
 /// What was found changed at the last sweep, without a hint so far.
 #[derive(Debug, Default)]
 pub(super) struct Suspects {
-    /// Each file's size then.
-    files: FxHashMap<FileId, u64>,
+    files: FxHashMap<FileId, Grown>,
     names: Vec<NameId>,
     /// Directories whose path came to mean another.
     directories: Vec<DirectoryId>,
     /// Files that a pattern matches and that are not followed.
     matches: Vec<PathBuf>,
     verdict_at: Option<Instant>,
+}
+
+/// A file with bytes that no hint told of.
+#[derive(Clone, Copy, Debug)]
+struct Grown {
+    /// When it was last looked at.
+    size: u64,
+    /// How often it will be given more time.
+    rounds: u8,
 }
 
 impl Suspects {
@@ -60,7 +71,7 @@ impl Follower {
                 let metadata = identity::look(&file.path).ok()?;
                 let changed =
                     Identity::of(&metadata) == file.identity && metadata.len() != file.position.read_to();
-                changed.then_some((file.id, metadata.len()))
+                changed.then_some((file.id, Grown { size: metadata.len(), rounds: ROUNDS }))
             })
             .collect();
         self.suspects.names = self.changed_names();
@@ -114,13 +125,23 @@ impl Follower {
             self.suspects = Suspects::default();
             return;
         }
-        for (id, size) in std::mem::take(&mut self.suspects.files) {
-            if self.file(id).is_some_and(|file| !file.queued && file.position.read_to() != size) {
-                self.counts.missed_hints += 1;
-                self.written(id, None);
-                if let Some(file) = self.file_mut(id) {
-                    file.untold = true;
-                }
+        for (id, grown) in std::mem::take(&mut self.suspects.files) {
+            let Some(file) = self.file(id) else { continue };
+            let there = identity::look(&file.path).ok();
+            let there = there.filter(|metadata| Identity::of(metadata) == file.identity);
+            let size = there.map_or(grown.size, |metadata| metadata.len());
+            if file.queued || file.position.read_to() == size {
+                continue;
+            }
+            if size > grown.size && grown.rounds > 0 {
+                self.suspects.files.insert(id, Grown { size, rounds: grown.rounds - 1 });
+                self.suspects.verdict_at = Some(now + GRACE);
+                continue;
+            }
+            self.counts.missed_hints += 1;
+            self.written(id, None);
+            if let Some(file) = self.file_mut(id) {
+                file.untold = true;
             }
         }
         let suspected = std::mem::take(&mut self.suspects.names);
@@ -149,4 +170,54 @@ fn still_there<T: PartialEq>(mut suspects: Vec<T>, find: impl FnOnce() -> Vec<T>
         suspects.retain(|suspect| found.contains(suspect));
     }
     suspects
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Write as _, num::NonZeroUsize};
+
+    use super::*;
+    use crate::{
+        follow::{FollowSettings, Start},
+        observe::inotify::InotifyObserver,
+    };
+
+    /// Whoever does not read the hints has not been told.
+    #[test]
+    fn what_no_hint_told_is_counted_once_the_file_grows_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.log");
+        let mut file = fs::File::create(&path).unwrap();
+        let settings = FollowSettings {
+            start: Start::FromByte(1),
+            max_line_bytes: NonZeroUsize::new(1024).unwrap(),
+            rotate_wait: Duration::ZERO,
+        };
+        let mut follower = Follower::new(settings, Some(Box::new(InotifyObserver::new().unwrap())));
+        follower.add_name(&path).unwrap();
+        follower.begin();
+        assert!(follower.next_item().is_none());
+        let judge = |follower: &mut Follower| {
+            let at = follower.next_deadline().expect("there is a suspect");
+            follower.tick(at);
+            follower.counts().missed_hints
+        };
+        file.write_all(b"one\n").unwrap();
+        follower.sweep(Instant::now());
+        for _ in 0..3 {
+            file.write_all(b"more\n").unwrap();
+            assert_eq!(judge(&mut follower), 0, "a write may be going on");
+        }
+        assert_eq!(judge(&mut follower), 1);
+        assert!(follower.next_item().is_some(), "it is read all the same");
+        assert!(follower.next_item().is_none());
+        file.write_all(b"ever on\n").unwrap();
+        follower.sweep(Instant::now());
+        for _ in 0..ROUNDS {
+            file.write_all(b"more\n").unwrap();
+            assert_eq!(judge(&mut follower), 1);
+        }
+        file.write_all(b"more\n").unwrap();
+        assert_eq!(judge(&mut follower), 2, "but not for ever");
+    }
 }

@@ -27,7 +27,7 @@ use self::operation::{Operation, Schedule};
 /// Schedules of one run.
 const CASES: u32 = 2_000;
 /// Some schedules wait for a second.
-const THREADS: u32 = 8;
+const THREADS: u32 = 4;
 
 fn number(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;
