@@ -1,10 +1,13 @@
 //! The workspace's programs, linked statically: they run on any kernel without a single library.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::workspace::{self, Executable};
+use crate::{
+    process,
+    workspace::{self, Executable},
+};
 
 const TARGET: &str = "x86_64-unknown-linux-gnu";
 
@@ -27,7 +30,7 @@ impl Programs {
 /// Builds them all. They have a target directory of their own, so that no other build is undone.
 pub fn all() -> Result<Programs> {
     let log_tail = log_tail()?;
-    let mut tests = build(&["test", "--no-run", "--package", "log-tail-tests", "--test", "*"])?;
+    let mut tests = build(&["test", "--package", "log-tail-tests", "--no-run", "--release", "--test", "*"])?;
     // Cargo also names the programs that the tests start, if there are any.
     tests.retain(|test| test.path.parent().is_some_and(|folder| folder.ends_with("deps")));
     tests.sort_by(|one, other| one.name.cmp(&other.name));
@@ -37,9 +40,23 @@ pub fn all() -> Result<Programs> {
 /// What a guest needs to torture log-tail: where each program goes, and where it is here.
 pub fn torture() -> Result<Vec<(String, PathBuf)>> {
     let log_tail = log_tail()?;
-    let torture = build(&["build", "--package", "log-tail-tests", "--bin", "torture"])?;
+    let torture = build(&["build", "--release", "--package", "log-tail-tests", "--bin", "torture"])?;
     let torture = workspace::only(torture, "torture")?;
-    Ok(vec![("/bin/log-tail".to_owned(), log_tail), ("/bin/torture".to_owned(), torture)])
+    let mut files = vec![("/bin/log-tail".to_owned(), log_tail), ("/bin/torture".to_owned(), torture)];
+    match process::find("logrotate") {
+        Some(logrotate) => files.extend(with_libraries("/bin/logrotate", logrotate)?),
+        None => eprintln!("xtask: the guest goes without logrotate; to have it: apt-get install logrotate"),
+    }
+    Ok(files)
+}
+
+/// A program of this machine, and the libraries it needs, where it looks for them.
+fn with_libraries(to: &str, program: PathBuf) -> Result<Vec<(String, PathBuf)>> {
+    let said = process::text(Command::new("ldd").arg(&program))?;
+    // `libpopt.so.0 => /lib/libpopt.so.0 (0x7f..)`, `/lib64/ld-linux-x86-64.so.2 (0x7f..)`
+    let libraries = said.split_whitespace().filter(|word| word.starts_with('/'));
+    let libraries: Vec<_> = libraries.map(|path| (path.to_owned(), PathBuf::from(path))).collect();
+    Ok(std::iter::once((to.to_owned(), program)).chain(libraries).collect())
 }
 
 fn log_tail() -> Result<PathBuf> {
@@ -47,7 +64,7 @@ fn log_tail() -> Result<PathBuf> {
         bail!("guests are x86-64 machines, and building for them from another kind is not set up");
     }
     eprintln!("xtask: building static programs (target/static)");
-    workspace::only(build(&["build", "--package", "log-tail", "--bin", "log-tail"])?, "log-tail")
+    workspace::only(build(&["build", "--release", "--package", "log-tail", "--bin", "log-tail"])?, "log-tail")
 }
 
 fn build(arguments: &[&str]) -> Result<Vec<Executable>> {
@@ -55,7 +72,7 @@ fn build(arguments: &[&str]) -> Result<Vec<Executable>> {
     let target = workspace::target().join("static");
     let mut cargo = workspace::cargo();
     cargo
-        .args([*command, "--quiet", "--release", "--target", TARGET, "--target-dir"])
+        .args([*command, "--quiet", "--target", TARGET, "--target-dir"])
         .arg(target)
         .args(rest)
         .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static")

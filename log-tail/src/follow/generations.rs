@@ -163,7 +163,11 @@ impl Follower {
             }
         };
         let siblings = siblings::rotated(&path).unwrap_or_default();
-        let newer = siblings::newer_than(&siblings, &found.sibling).to_vec();
+        let newer = siblings::newer_than(&siblings, &found.sibling);
+        // Where the file itself was renamed since, those that came later are no copies of it.
+        let itself = self.file(id)?.identity;
+        let newer: Vec<Sibling> =
+            newer.iter().take_while(|sibling| sibling.identity != itself).cloned().collect();
         let mut copies = vec![found];
         for copy in self.opened_from_start(&newer).0 {
             if !self.is_of_present(id, &copy.content) {

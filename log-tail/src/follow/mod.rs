@@ -29,6 +29,7 @@ mod skipped;
 mod start;
 mod succession;
 mod sweep;
+mod trail;
 mod truncation;
 mod writers;
 

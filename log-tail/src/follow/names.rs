@@ -15,6 +15,7 @@ use super::{
     resume,
     start::{Start, start_offset},
     succession::{Bearer, Place},
+    trail::Trail,
 };
 use crate::{
     observe::{DirectoryId, FileId, ObserveError, Reach, stat},
@@ -334,7 +335,10 @@ impl Follower {
         let id = self.next_file();
         let changed = !position.is_in(&descriptor);
         // What lies in a file that changed is not what was read: its copy would not be known by it.
-        let position = if changed { position } else { position.primed(&descriptor) };
+        let mut position = if changed { position } else { position.primed(&descriptor) };
+        if self.observer.as_deref().is_some_and(|observer| !observer.tells_truncations()) {
+            position.trail = Trail::for_one_of(self.files.len() + 1);
+        }
         let file = FollowedFile {
             finish: end.is_some(),
             end,

@@ -15,7 +15,7 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 
-use super::print::Print;
+use super::{print::Print, trail::Trail};
 use crate::record::Ending;
 
 /// Bytes asked for at once: large enough that system calls do not count, small enough to stay in the
@@ -37,6 +37,8 @@ pub struct Position {
     context: Context,
     /// What the bytes that were read are recognised by.
     pub print: Print,
+    /// Where their lines ended, where nobody tells of truncations.
+    pub trail: Trail,
 }
 
 /// The last bytes before the offset that is read from next; none where nothing was read.
@@ -122,6 +124,18 @@ impl Position {
         self.handed_on == 0 || (is_long_enough() && is_the_same())
     }
 
+    /// Up to where this file, which is not what was read any more, still is.
+    ///
+    /// # Errors
+    /// pread(2)'s.
+    pub fn unchanged_to(&self, file: &File, at_most: u64) -> io::Result<u64> {
+        match self.trail.unchanged_to(file, at_most)? {
+            // It ends before the first line that is known whole.
+            0 => self.print.unchanged_to(file, at_most.min(self.trail.first().unwrap_or(u64::MAX))),
+            end => Ok(end),
+        }
+    }
+
     /// With the bytes that lie before the offset in this file, to compare them from now on. What cannot be
     /// read is not compared: reading on will say why.
     pub fn primed(mut self, file: &File) -> Self {
@@ -161,9 +175,7 @@ impl Position {
             return None;
         }
         let rest = std::mem::take(&mut self.held).freeze();
-        let offset = self.handed_on;
-        self.handed_on += rest.len() as u64;
-        Some((offset, rest))
+        Some((self.note_handed_on(&rest), rest))
     }
 
     /// What lies before the offset is now taken to be what it should be: the file was written over there.
@@ -172,14 +184,23 @@ impl Position {
     }
 
     fn hand_on(&mut self, bytes: Bytes, ending: Ending) -> Step {
+        self.within_line = ending == Ending::Piece;
+        let offset = self.note_handed_on(&bytes);
+        if ending == Ending::Newline {
+            self.trail.note(offset, &bytes);
+        }
+        Step::Block { offset, bytes, ending }
+    }
+
+    /// Returns where they began.
+    fn note_handed_on(&mut self, bytes: &[u8]) -> u64 {
         let offset = self.handed_on;
         self.handed_on += bytes.len() as u64;
-        self.within_line = ending == Ending::Piece;
         if offset == 0 {
-            self.print.note_head(&bytes);
+            self.print.note_head(bytes);
         }
-        self.print.note(self.handed_on, &bytes);
-        Step::Block { offset, bytes, ending }
+        self.print.note(self.handed_on, bytes);
+        offset
     }
 }
 

@@ -96,7 +96,7 @@ impl Follower {
         }
         let Some(file) = self.files.get_mut(id.0 as usize) else { return Turn::Over };
         let unchanged = match self.descriptors.get(id, &mut file.path, file.identity) {
-            Ok(descriptor) => file.position.print.unchanged_to(descriptor, size.min(read_to)),
+            Ok(descriptor) => file.position.unchanged_to(descriptor, size.min(read_to)),
             Err(error) => return self.unreadable(id, &error),
         };
         match unchanged {
@@ -146,11 +146,14 @@ impl Follower {
     /// The file was truncated, and goes on at `to`, which lies before what was read. Where a rest may be
     /// unread, it is read from a copy first, if there is one.
     fn go_on_from(&mut self, id: FileId, to: u64, rest_is_gone: bool) {
+        let tells = self.observer.as_deref().is_some_and(Observer::tells_truncations);
         let Some(file) = self.files.get_mut(id.0 as usize) else { return };
         file.seen_bytes = to;
         let mut print = file.position.print.clone();
         print.truncate_to(to);
         let mut position = Position::known(to, print);
+        position.trail = std::mem::take(&mut file.position.trail);
+        position.trail.truncate_to(to);
         if let Ok(descriptor) = self.descriptors.get(id, &mut file.path, file.identity) {
             // It may be truncated once more before anything behind that is read.
             position = position.primed(descriptor);
@@ -166,7 +169,10 @@ impl Follower {
         if let Some((offset, rest)) = unfinished.and_then(|mut before| before.give_up_rest())
             && let Some(file) = self.file_mut(id)
         {
-            if file.waiting_since.take().is_some_and(|since| since.elapsed() > WRITE_TAKES) {
+            let waited = file.waiting_since.take().is_some_and(|since| since.elapsed() > WRITE_TAKES);
+            // The kernel program says whether anything came after it.
+            let was_all = if tells { !rest_is_gone } else { waited };
+            if was_all {
                 // What was held back is all that there was of its last line.
                 let block = file.block(offset, rest, Ending::EndOfFile);
                 self.hand_on(block);

@@ -25,8 +25,8 @@ use transcript::{MARK, Run, Transcript};
 /// Where the tests put their files: a name for people, and the folder in the guest.
 const FILESYSTEMS: [(&str, &str); 2] = [("ext4", "/ext4"), ("tmpfs", "/tmp")];
 /// Tests that have nothing to do with what a filesystem does: they run on the first one only.
-const ON_ONE_FILESYSTEM: [&str; 7] =
-    ["bad_input", "crash", "ending", "limits", "metrics", "output", "state_command"];
+const ON_ONE_FILESYSTEM: [&str; 9] =
+    ["bad_input", "crash", "ending", "idle", "limits", "metrics", "output", "preempted", "state_command"];
 /// Tests that run on this machine only: what they show does not depend on the backend, and an emulated machine
 /// takes minutes for them. `cargo xtask torture --vm` restarts through eBPF.
 const NOT_IN_GUESTS: [&str; 4] = ["state", "state_dir", "state_rotated", "torture"];

@@ -26,6 +26,7 @@ pub struct Predecessor {
 
 /// A file: an inode, whatever names it bears.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct ModelFile {
     pub inode: u64,
     pub content: Vec<u8>,
@@ -45,8 +46,12 @@ pub struct ModelFile {
     pub moved: bool,
     /// It was truncated, with a copy, since the reader last read.
     pub copied: bool,
+    /// It was truncated, and not to its beginning, since the reader last read.
+    pub cut: bool,
     /// Ends of the blocks that were handed on, and still lie in it.
     pub marks: Vec<u64>,
+    /// Ends of the lines that this reader handed on, and that still lie in it.
+    pub ends: Vec<u64>,
     /// Truncations.
     pub epoch: u32,
     /// Up to where it was committed, and in which epoch.
@@ -70,7 +75,9 @@ impl ModelFile {
             unordered: false,
             moved: false,
             copied: false,
+            cut: false,
             marks: Vec::new(),
+            ends: Vec::new(),
             epoch: 0,
             committed: None,
             fragment: Vec::new(),

@@ -164,7 +164,7 @@ impl Run {
         }
         self.world.taken();
         if items > 0 {
-            self.world.files.iter_mut().for_each(|file| file.copied = false);
+            self.world.truncations_seen();
         }
         for _ in 0..items {
             let Some(item) = self.follower.as_mut().unwrap().next_item() else { break };
@@ -182,6 +182,7 @@ impl Run {
             && let Some(deadline) = follower.next_deadline()
         {
             follower.tick(deadline.max(Instant::now()));
+            self.world.truncations_seen();
         }
     }
 
@@ -223,6 +224,8 @@ impl Run {
         let found = &mut self.world.files[file];
         if block.ending == Ending::Newline {
             found.marks.push(block.end().offset);
+            let newlines = memchr::memchr_iter(b'\n', &block.bytes);
+            found.ends.extend(newlines.map(|newline| block.offset + newline as u64 + 1));
         }
         let epoch = found.epoch;
         let epoch_of = |line: LineKey| self.world.files[self.world.ledger.lines[line].file].epoch;
@@ -346,8 +349,16 @@ impl Run {
         world.ledger.allow_again(uncommitted.into_iter());
         for file in &mut world.files {
             file.copied = false;
-            let to = file.committed.filter(|(epoch, _)| *epoch == file.epoch).map_or(0, |(_, offset)| offset);
-            file.marks.retain(|mark| *mark <= to);
+            file.ends.clear();
+            let committed =
+                file.committed.filter(|(epoch, _)| *epoch == file.epoch).map(|(_, offset)| offset);
+            file.marks.retain(|mark| *mark <= committed.unwrap_or(0));
+            if file.cut || committed.is_none() {
+                // The next reader knows less of how far this is what was read.
+                let mark = file.marks.last().copied().unwrap_or(0);
+                let again = file.lines.iter().copied().filter(|line| world.ledger.lines[*line].end > mark);
+                world.ledger.allow_again(again.collect::<Vec<_>>().into_iter());
+            }
         }
         let held: Vec<_> =
             (0..world.ledger.lines.len()).filter(|key| world.ledger.lines[*key].held_by.is_some()).collect();

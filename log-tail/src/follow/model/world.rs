@@ -223,6 +223,7 @@ impl World {
             self.files[file].unordered = true;
             // The reader may have let it go.
             self.files[file].reach = Reach::Told;
+            self.files[file].ends.clear();
             self.rename(from, to.name());
         }
     }
@@ -301,10 +302,14 @@ impl World {
         self.files[copy].content = content;
         self.files[copy].copy_of = Some(file);
         self.files[copy].family = Some(log);
+        if self.files[file].cut {
+            // Nothing tells that its lines were read: what it is known by was cut off.
+            self.ledger.allow_again(self.files[file].lines.clone().into_iter());
+        }
         // What tells that the file was truncated, and which is the copy, is what was read of it.
         let found = &mut self.files[file];
         found.copied |= !found.marks.is_empty();
-        if found.copied {
+        if found.copied && !found.cut {
             for line in std::mem::take(&mut self.files[file].lines) {
                 if self.ledger.lines[line].is_due() {
                     self.ledger.lines[line].held_by = Some(copy);
@@ -322,18 +327,29 @@ impl World {
         found.content.truncate(to);
         found.rest.clear();
         found.epoch += 1;
+        found.cut |= to > 0;
         let to = to as u64;
         found.marks.retain(|mark| *mark <= to);
+        found.ends.retain(|end| *end <= to);
         let (left, gone): (Vec<_>, Vec<_>) =
             found.lines.drain(..).partition(|line| ledger.lines[*line].end <= to);
         ledger.excuse(gone.into_iter(), "it was truncated away");
         // The kernel keeps no more than 32 of them.
-        let mark = if found.marks.len() > 30 { 0 } else { found.marks.last().copied().unwrap_or(0) };
+        let mark = if found.marks.len() > 30 { None } else { found.marks.last() };
+        let mark = mark.max(found.ends.last()).copied().unwrap_or(0);
         let again: Vec<_> = left.iter().filter(|line| ledger.lines[**line].end > mark).copied().collect();
         ledger.allow_again(again.into_iter());
         found.lines = left;
         let start = line_start(&found.content, found.content.len());
         ledger.tail(&found.content[start..]);
+    }
+
+    /// The reader may know of all truncations so far.
+    pub fn truncations_seen(&mut self) {
+        for file in &mut self.files {
+            file.copied = false;
+            file.cut = false;
+        }
     }
 
     /// The hints were taken: what they lead to is open.
