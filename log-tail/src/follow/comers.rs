@@ -3,11 +3,13 @@
 //! # Why what is opened is what was meant
 //! Between the last hint that was read and the moment a name is opened, it may have come to another inode.
 //! So a name is opened first; then its directory is listed, which waits for whoever is changing it (each
-//! change, and the hint of it, are made under the directory's lock); then all hints are read. If none
-//! of them is about that name, it bore the same inode all the while. Otherwise it is opened anew.
+//! change, and the hint of it, are made under the directory's lock); then all hints are read, also those
+//! that another one, which is being made on another processor, keeps back. If none of them is about that
+//! name, it bore the same inode all the while. Otherwise it is opened anew.
 
 use std::{
     fs::{self, File, Metadata},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -15,6 +17,7 @@ use rustc_hash::FxHashSet;
 
 use super::{
     Follower, Identity, NotFollowable,
+    copies::Copies,
     start::Start,
     succession::{Bearer, ComerId},
 };
@@ -34,7 +37,6 @@ const DRAINS: usize = 64;
 impl Follower {
     /// Opens every inode that came to a followed name, and has it follow those that were there before.
     pub(super) fn settle(&mut self) {
-        self.successions.again_at = None;
         if !self.successions.moving.is_empty() {
             let now = Instant::now();
             self.successions.moving.retain(|_, (_, since)| now.duration_since(*since) < OUT_OF_SIGHT_AFTER);
@@ -53,9 +55,8 @@ impl Follower {
             rounds += usize::from(self.successions.comers.len() >= left);
         }
         self.look_at_doubtful();
-        if !self.successions.comers.is_empty() {
-            self.successions.again_at = Some(Instant::now() + AGAIN_AFTER);
-        }
+        let is_left = !self.successions.comers.is_empty();
+        self.successions.again_at = is_left.then(|| Instant::now() + AGAIN_AFTER);
         self.retire_nameless();
     }
 
@@ -91,7 +92,7 @@ impl Follower {
     }
 
     /// Takes all hints there are, those of changes that are being made included.
-    fn catch_up(&mut self, directories: &FxHashSet<DirectoryId>) {
+    pub(super) fn catch_up(&mut self, directories: &FxHashSet<DirectoryId>) {
         let mut certain = true;
         for id in directories {
             let Some(directory) = self.directories.get(*id) else { continue };
@@ -102,27 +103,37 @@ impl Follower {
                 self.descriptors.make_room();
             }
         }
-        let mut hints = Vec::new();
-        for _ in 0..DRAINS {
-            let Some(observer) = self.observer.as_mut() else { return };
-            match observer.drain(&mut hints) {
-                Ok(more) => {
-                    self.apply(&mut hints);
-                    if !more && certain {
-                        return;
-                    }
-                    if !more {
-                        break;
-                    }
-                }
-                // The event loop meets it too, and says so.
-                Err(_) => break,
-            }
+        if self.take_told() && certain {
+            return;
         }
         // There may be more to come: nothing is certain.
         for (_, comer) in &mut self.successions.comers {
             comer.changes += 1;
         }
+    }
+
+    /// Notes all hints there are. `false` where there may be more.
+    pub(super) fn take_told(&mut self) -> bool {
+        let mut hints = Vec::new();
+        for _ in 0..DRAINS {
+            let Some(observer) = self.observer.as_mut() else { return true };
+            // The event loop meets an error too, and says so.
+            let Ok(more) = observer.drain(&mut hints) else { return false };
+            let is_all = !more && !observer.is_telling();
+            if !hints.is_empty() {
+                self.apply(&mut hints);
+                // Whoever asked may not be about to settle it.
+                self.successions.again_at.get_or_insert_with(Instant::now);
+            }
+            if is_all {
+                return true;
+            }
+            if !more {
+                // Whoever tells may wait for this processor.
+                thread::yield_now();
+            }
+        }
+        false
     }
 
     /// Follows what was opened for certain, and what can be nothing else.
@@ -177,6 +188,7 @@ impl Follower {
         let comer = ComerId(key);
         let Some(found) = self.successions.comers.get(key) else { return };
         let (place, mut names, number) = (found.place.clone(), found.names.clone(), found.number);
+        let copies = found.copies;
         names.retain(|id| self.names.get(id.0).is_some_and(|name| name.line.contains(&Bearer::Comer(comer))));
         let Some(name) = names.first().and_then(|id| self.names.get(id.0)) else {
             self.drop_comer(comer);
@@ -189,6 +201,9 @@ impl Follower {
                 if let Some(file) = self.file_mut(id) {
                     // Until it is known after which file it is read.
                     file.in_line |= is_new;
+                    if file.copies == Copies::NONE {
+                        file.copies = copies;
+                    }
                 }
                 for name in names {
                     if let Some(name) = self.names.get_mut(name.0) {

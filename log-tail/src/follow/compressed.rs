@@ -54,12 +54,22 @@ impl Kind {
         }
     }
 
+    pub(super) const ALL: [Self; 4] = [Self::Gzip, Self::Zstd, Self::Xz, Self::Bzip2];
+
     /// The name without the suffix, and what the suffix says.
     pub(super) fn split_name(name: &[u8]) -> (&[u8], Option<Self>) {
-        [(&b".gz"[..], Self::Gzip), (b".zst", Self::Zstd), (b".xz", Self::Xz), (b".bz2", Self::Bzip2)]
-            .into_iter()
-            .find_map(|(suffix, kind)| Some((name.strip_suffix(suffix)?, Some(kind))))
-            .unwrap_or((name, None))
+        let suffixed = |kind: Self| Some((name.strip_suffix(kind.suffix().as_bytes())?, Some(kind)));
+        Self::ALL.into_iter().find_map(suffixed).unwrap_or((name, None))
+    }
+
+    /// Of a file's name.
+    pub(super) fn suffix(self) -> &'static str {
+        match self {
+            Self::Gzip => ".gz",
+            Self::Zstd => ".zst",
+            Self::Xz => ".xz",
+            Self::Bzip2 => ".bz2",
+        }
     }
 
     fn of_bytes(first: &[u8]) -> Option<Self> {

@@ -42,7 +42,14 @@ pub struct Entry {
 impl Entry {
     /// Whether it means nothing any more.
     pub fn is_idle(&self) -> bool {
-        self.names.is_empty() && self.bearer.is_none() && self.leads_to.is_empty()
+        self.bearer.is_none() && self.is_unfollowed()
+    }
+
+    /// Whether nothing that is followed is reached through it, and nothing that is followed bears it.
+    fn is_unfollowed(&self) -> bool {
+        self.names.is_empty()
+            && matches!(self.bearer, None | Some(Bearer::Copy(_)))
+            && self.leads_to.is_empty()
     }
 }
 
@@ -72,7 +79,7 @@ pub struct Directory {
 impl Directory {
     /// Whether nothing is expected in it any more.
     pub fn is_idle(&self) -> bool {
-        self.entries.is_empty() && self.patterns.is_empty() && self.waiting.is_empty()
+        self.patterns.is_empty() && self.waiting.is_empty() && self.entries.values().all(Entry::is_unfollowed)
     }
 }
 

@@ -12,7 +12,10 @@ use super::{
     resume::Known,
     writers::{self, Writers},
 };
-use crate::{observe::FileId, record::Ending};
+use crate::{
+    observe::{FileId, Observer},
+    record::Ending,
+};
 
 /// The longest time until it is asked again who has a file open for writing.
 const ASK_AT_LEAST_EVERY: Duration = Duration::from_millis(250);
@@ -122,12 +125,17 @@ impl Follower {
         let FollowedFile { identity, position, copy_of, source, .. } = file;
         // A name that a pattern matched was kept for it.
         self.doubtful.extend(self.by_path.get(&source.path));
+        let exact = self.observer.as_deref().is_some_and(Observer::tells_truncations);
         if let Some((original, start)) = copy_of
             && let Some(original) = self.file_mut(original)
         {
             // Less than none where half a line had been read, and the copy does not hold its end.
             let handed_on = i64::try_from(position.handed_on()).unwrap_or(i64::MAX);
             original.lost_bytes -= handed_on - i64::try_from(start).unwrap_or(i64::MAX);
+            if !exact {
+                // It may never have been seen to be there.
+                original.lost_bytes = original.lost_bytes.max(0);
+            }
         }
         self.retired.put(identity, (position.handed_on(), position.print, source.number));
     }

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use super::{
     Follower, Identity, NameId, NotFollowable, Rotation,
     compressed::Decoder,
+    copies::Copies,
     reader::{Input, Position, Step},
     resume::Known,
     succession::Place,
@@ -74,6 +75,8 @@ pub(super) struct FollowedFile {
     pub stream: Option<Box<Decoder>>,
     /// What the kernel has told of truncations so far, where that is half of it.
     pub told: Told,
+    /// The copies that may hold something of it that is to be read.
+    pub copies: Copies,
     /// Bytes that truncations cut off before they were read, and that were not reported yet. Less than
     /// none while the kernel program has noted one half of a truncation, and not the other.
     pub lost_bytes: i64,
@@ -234,6 +237,10 @@ impl Follower {
                 return Turn::GoOn;
             }
         }
+        let is_unread = |file: &FollowedFile| file.truncated && file.position.handed_on() == 0;
+        if self.file(id).is_some_and(is_unread) && self.read_missed_copies(id) {
+            return Turn::GoOn;
+        }
         if self.report_lost(id) {
             return Turn::GoOn;
         }
@@ -242,6 +249,8 @@ impl Follower {
             return Turn::Over;
         }
         let observer = self.observer.as_deref();
+        // Nobody tells whether this is the content that was to be read next.
+        let is_untold = file.position.handed_on() == 0 && observer.is_some_and(|o| !o.tells_truncations());
         let changed = || observer.is_some_and(|observer| observer.truncated_since(id));
         let input = match &mut file.stream {
             Some(stream) => Input::Stream(&mut **stream),
@@ -251,6 +260,10 @@ impl Follower {
             },
         };
         let step = self.reader.step(input, &mut file.position, changed);
+        if is_untold && step.is_ok() && self.may_have_missed_copies(id) && self.read_missed_copies(id) {
+            return Turn::GoOn;
+        }
+        let Some(file) = self.files.get_mut(id.0 as usize) else { return Turn::Over };
         match step {
             Ok(Step::Block { offset, bytes, ending }) => {
                 file.untold = false;
@@ -338,6 +351,7 @@ impl FollowedFile {
             leaves_at: None,
             untold: false,
             copy_of: None,
+            copies: Copies::NONE,
             stream: None,
             told: Told::default(),
             lost_bytes: 0,

@@ -9,6 +9,7 @@
 
 mod comers;
 mod compressed;
+mod copies;
 mod descriptors;
 mod directories;
 mod draining;

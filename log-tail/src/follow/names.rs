@@ -225,6 +225,7 @@ impl Follower {
     /// The name was looked at, and its entry bears this file.
     fn settle_in(&mut self, id: NameId, file: FileId) {
         let Some(place) = self.names.get(id.0).and_then(|name| name.places.last().cloned()) else { return };
+        self.copied_again(id, Bearer::File(file));
         let entry = self.directories.get_mut(place.0).and_then(|found| found.entries.get_mut(&place.1));
         if let Some(entry) = entry.filter(|entry| entry.bearer.is_none()) {
             entry.bearer = Some(Bearer::File(file));

@@ -53,7 +53,8 @@ impl Mark {
         self.length > 0 && u64::from(self.length) <= self.end && usize::from(self.length) <= most
     }
 
-    fn is_at_front(self) -> bool {
+    /// Whether it is the beginning of the content.
+    pub fn is_at_front(self) -> bool {
         self.start() == 0
     }
 
@@ -111,16 +112,22 @@ impl Print {
         }
     }
 
-    /// Marks the head: up to 1024 bytes from offset 0 on, where no longer one is marked.
+    /// Marks the head, where no longer one is marked: the whole lines among the first 1024 bytes. And the first
+    /// of them alone: by that a copy is known that was made when there was no more.
     pub fn note_head(&mut self, bytes_from_zero: &[u8]) {
         let head = &bytes_from_zero[..bytes_from_zero.len().min(HEAD_BYTES)];
+        let lines = memchr::memrchr(b'\n', head).map_or(head, |newline| &head[..=newline]);
         let longest = self.head().map_or(0, |index| self.marks[index].end);
-        if let Some(mark) = Mark::of(head.len() as u64, head, HEAD_BYTES)
+        if let Some(mark) = Mark::of(lines.len() as u64, lines, HEAD_BYTES)
             && mark.end > longest
         {
             // Until now they were the first: they may hold by chance where the bytes before them do not.
             self.marks.retain(|other| other.is_at_front() || other.end > mark.end);
             self.insert(mark);
+            let first = memchr::memchr(b'\n', lines).map_or(lines, |newline| &lines[..=newline]);
+            if let Some(mark) = Mark::of(first.len() as u64, first, HEAD_BYTES) {
+                self.insert(mark);
+            }
         }
     }
 
@@ -170,6 +177,11 @@ impl Print {
             }
         }
         Ok(true)
+    }
+
+    /// The end of the first piece that is known.
+    pub fn first(&self) -> Option<&Mark> {
+        self.marks.first()
     }
 
     /// [`Print::is_of`] for content that can only be read forward, from its first byte on. Where the answer
@@ -226,8 +238,8 @@ impl Print {
         }
     }
 
-    /// Drops the mark without which the distances from the newest grow most evenly. The newest and the
-    /// head stay.
+    /// Drops the mark without which the distances from the newest grow most evenly. The newest, the first
+    /// line and the head stay.
     fn thin(&mut self) {
         let Some(newest) = self.marks.last().map(|mark| mark.end) else { return };
         let head = self.head();
@@ -237,11 +249,12 @@ impl Print {
             let older = if index == 0 { 0 } else { self.marks[index - 1].end };
             (distance(older), distance(self.marks[index + 1].end))
         };
-        let drop = (0..self.marks.len() - 1).filter(|index| Some(*index) != head).min_by(|a, b| {
+        let first = usize::from(self.marks.first().is_some_and(|mark| mark.is_at_front()));
+        let drop = (first..self.marks.len() - 1).filter(|index| Some(*index) != head).min_by(|a, b| {
             let ((a_older, a_newer), (b_older, b_newer)) = (gap(*a), gap(*b));
             (a_older * b_newer).cmp(&(b_older * a_newer))
         });
-        // Of more than two marks one is neither the newest nor the head.
+        // Of more than three marks one is none of these.
         self.marks.remove(drop.unwrap_or(0));
     }
 }

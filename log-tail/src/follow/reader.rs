@@ -178,6 +178,13 @@ impl Position {
         Some((self.note_handed_on(&rest), rest))
     }
 
+    /// Nothing was handed on, and what was read is to be read again.
+    pub fn start_over(&mut self) {
+        let mut trail = std::mem::take(&mut self.trail);
+        trail.truncate_to(0);
+        *self = Self { trail, ..Self::default() };
+    }
+
     /// What lies before the offset is now taken to be what it should be: the file was written over there.
     pub fn forget_context(&mut self) {
         self.context.length = 0;

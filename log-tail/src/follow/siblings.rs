@@ -114,6 +114,37 @@ impl Content {
         }
     }
 
+    /// Its length in bytes, or more than `most` where it is longer.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn length_to(&self, most: u64) -> io::Result<u64> {
+        match self {
+            Self::Plain(file) => Ok(file.metadata()?.len()),
+            Self::Compressed(decoder) => {
+                io::copy(&mut decoder.again()?.take(most.saturating_add(1)), &mut io::sink())
+            }
+        }
+    }
+
+    /// Whether no line ends in its first `length` bytes.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn has_no_newline(&self, length: u64) -> io::Result<bool> {
+        let mut bytes = Vec::new();
+        match self {
+            Self::Plain(file) => {
+                bytes.resize(usize::try_from(length).map_err(io::Error::other)?, 0);
+                read_full(file, &mut bytes, 0)?;
+            }
+            Self::Compressed(decoder) => {
+                decoder.again()?.take(length).read_to_end(&mut bytes)?;
+            }
+        }
+        Ok(memchr::memchr(b'\n', &bytes).is_none())
+    }
+
     /// Whether `file` begins with this content, as far as its first and its last bytes tell.
     ///
     /// # Errors
@@ -211,9 +242,19 @@ pub fn originals(name: &OsStr) -> Vec<OsString> {
     name::originals(name)
 }
 
+/// The file that this one is compressed from, by its name.
+pub fn plain_beside(path: &Path) -> Option<PathBuf> {
+    name::without_suffix(path)
+}
+
 /// The name without the suffix that compression gives, where it has one.
 pub fn uncompressed(name: &OsStr) -> Option<OsString> {
     name::without_suffix(Path::new(name)).map(PathBuf::into_os_string)
+}
+
+/// The names under which the file of this name may be compressed.
+pub fn compressed(name: &OsStr) -> impl Iterator<Item = OsString> {
+    Kind::ALL.into_iter().map(move |kind| [name, OsStr::new(kind.suffix())].into_iter().collect())
 }
 
 /// Whether the file of this name is a generation of the file of that one.

@@ -14,7 +14,12 @@ use std::{
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
-use super::{Follower, NameId, Rotation, directories::Directory, places::as_written, siblings};
+use super::{
+    Follower, NameId, Rotation,
+    copies::{Copies, OLD},
+    directories::Directory,
+    places::as_written,
+};
 use crate::observe::{Change, Cookie, DirectoryId, FileId};
 
 /// An entry of a followed directory.
@@ -51,6 +56,8 @@ pub(super) struct Comer {
     pub names: Vec<NameId>,
     /// Stands for the file it will be: given out here, so that the numbers are in the order of coming.
     pub number: u64,
+    /// The copies that may be of it.
+    pub copies: Copies,
 }
 
 /// The inodes that are still to be opened, and those that are between two names.
@@ -61,8 +68,8 @@ pub(super) struct Successions {
     pub moving: FxHashMap<Cookie, (Bearer, Instant)>,
     /// Opened by a name that had come to another inode by then.
     pub strays: Vec<(File, Metadata)>,
-    /// How many copies have come.
-    copies: u64,
+    /// How many copies have come: the number of the last one.
+    pub copies: u64,
     /// When what could not be made certain is tried again.
     pub again_at: Option<Instant>,
 }
@@ -86,7 +93,9 @@ impl Follower {
             match change {
                 Change::Came => self.arrive(id, name, None),
                 Change::MovedFrom(cookie) => {
-                    if let Some(bearer) = self.depart(id, name) {
+                    // One that nobody knows was there before, and will be nothing new by its next name.
+                    let old = self.is_generation_in(id, name).then_some(Bearer::Copy(OLD));
+                    if let Some(bearer) = self.depart(id, name).or(old) {
                         self.successions.moving.insert(cookie, (bearer, Instant::now()));
                     }
                 }
@@ -95,7 +104,9 @@ impl Follower {
                     self.arrive(id, name, moved.map(|(bearer, _)| bearer));
                 }
                 Change::Went => {
-                    self.depart(id, name);
+                    if self.depart(id, name).is_none() {
+                        self.was_compressed(id, name);
+                    }
                 }
                 Change::Unknown => {}
             }
@@ -108,7 +119,11 @@ impl Follower {
         let entry = self.directories.get_mut(id)?.entries.get_mut(name)?;
         let linked = || entry.names.iter().find_map(|id| self.names.get(id.0)?.bears).map(Bearer::File);
         let bearer = entry.bearer.take().or_else(linked)?;
+        let is_followed = !entry.names.is_empty();
         self.set_place(bearer, None);
+        if is_followed {
+            self.copied_no_more(bearer);
+        }
         self.directories.get_mut(id)?.forget_idle(name);
         Some(bearer)
     }
@@ -118,7 +133,8 @@ impl Follower {
         self.follow_match(id, name);
         let Some(directory) = self.directories.get_mut(id) else { return };
         let names = directory.entries.get(name).map(|entry| entry.names.clone()).unwrap_or_default();
-        let bearer = match bearer {
+        // What was of no interest by its name before may be by this one.
+        let bearer = match bearer.filter(|bearer| names.is_empty() || !matches!(bearer, Bearer::Copy(_))) {
             Some(bearer) => Some(bearer),
             None if names.is_empty() => self.new_copy(id, name),
             None => Some(self.new_comer()),
@@ -132,28 +148,14 @@ impl Follower {
         let before = directory.entries.entry(name.to_owned()).or_default().bearer.replace(bearer);
         if let Some(replaced) = before.filter(|before| *before != bearer) {
             self.set_place(replaced, None);
+            if !names.is_empty() {
+                self.copied_no_more(replaced);
+            }
         }
         self.set_place(bearer, Some((id, name.to_owned())));
         for name in names {
             self.line_up(name, bearer);
         }
-    }
-
-    /// A new file that may be a copy of one that is followed in its directory.
-    fn new_copy(&mut self, id: DirectoryId, name: &OsStr) -> Option<Bearer> {
-        let directory = self.directories.get(id)?;
-        let is_followed =
-            |name: &OsStr| directory.entries.get(name).is_some_and(|entry| !entry.names.is_empty());
-        if !siblings::originals(name).iter().any(|original| is_followed(original)) {
-            return None;
-        }
-        // Compressed later, it still holds what came then.
-        let plain = siblings::uncompressed(name).and_then(|plain| directory.entries.get(&*plain)?.bearer);
-        if let Some(copy @ Bearer::Copy(_)) = plain {
-            return Some(copy);
-        }
-        self.successions.copies += 1;
-        Some(Bearer::Copy(self.successions.copies))
     }
 
     /// Whether a file stands in a name's line behind an inode that is still to be opened.
@@ -164,12 +166,21 @@ impl Follower {
 
     fn new_comer(&mut self) -> Bearer {
         let number = self.next_number();
-        let comer = Comer { place: None, changes: 0, opened: None, missing: None, names: Vec::new(), number };
+        let comer = Comer {
+            place: None,
+            changes: 0,
+            opened: None,
+            missing: None,
+            names: Vec::new(),
+            number,
+            copies: Copies::after(self.successions.copies),
+        };
         Bearer::Comer(ComerId(self.successions.comers.insert(comer)))
     }
 
     /// The name bears this inode after those that it bore before.
     fn line_up(&mut self, id: NameId, bearer: Bearer) {
+        self.copied_again(id, bearer);
         let Some(name) = self.names.get_mut(id.0) else { return };
         name.line.push(bearer);
         self.doubtful.insert(id);
@@ -212,13 +223,13 @@ impl Follower {
 
     /// Forgets a file that is let go.
     pub(super) fn forget_file(&mut self, id: FileId, place: Option<Place>) {
-        if let Some((directory, name)) = place
-            && let Some(found) = self.directories.get_mut(directory)
-        {
-            if let Some(entry) = found.entries.get_mut(&name)
+        if let Some((directory, name)) = place {
+            let old = self.is_generation_in(directory, &name).then_some(Bearer::Copy(OLD));
+            if let Some(found) = self.directories.get_mut(directory)
+                && let Some(entry) = found.entries.get_mut(&name)
                 && entry.bearer == Some(Bearer::File(id))
             {
-                entry.bearer = None;
+                entry.bearer = old;
                 found.forget_idle(&name);
             }
             self.drop_idle(directory);

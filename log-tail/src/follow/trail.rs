@@ -99,6 +99,15 @@ impl Trail {
         }
     }
 
+    /// Whether all lines that are known up to this offset are in this content.
+    ///
+    /// # Errors
+    /// pread(2)'s.
+    pub fn is_of(&self, content: &impl ReadAt, offset: u64) -> io::Result<bool> {
+        let known = self.ends[..self.ends.partition_point(|end| end.at <= offset)].last();
+        Ok(self.unchanged_to(content, offset)? == known.map_or(0, |end| end.at))
+    }
+
     /// The end of the last line, up to `at_most`, to which all are the same as they were; 0 where not even the
     /// first one is.
     ///

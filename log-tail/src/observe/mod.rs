@@ -247,6 +247,11 @@ pub trait Observer {
     /// The system's, from reading the descriptor.
     fn drain(&mut self, hints: &mut Vec<Hint>) -> io::Result<bool>;
 
+    /// Whether a hint is being made at this moment, and keeps back those that were made after it.
+    fn is_telling(&self) -> bool {
+        false
+    }
+
     /// What became of the kernel's events, where the observer knows.
     fn events(&self) -> Option<log_tail_common::Counters> {
         None

@@ -164,7 +164,8 @@ impl Run {
         }
         self.world.taken();
         if items > 0 {
-            self.world.truncations_seen();
+            // Not every file has its turn unless all is read.
+            self.world.truncations_seen(items == usize::MAX);
         }
         for _ in 0..items {
             let Some(item) = self.follower.as_mut().unwrap().next_item() else { break };
@@ -182,7 +183,7 @@ impl Run {
             && let Some(deadline) = follower.next_deadline()
         {
             follower.tick(deadline.max(Instant::now()));
-            self.world.truncations_seen();
+            self.world.truncations_seen(false);
         }
     }
 

@@ -306,9 +306,11 @@ impl World {
             // Nothing tells that its lines were read: what it is known by was cut off.
             self.ledger.allow_again(self.files[file].lines.clone().into_iter());
         }
-        // What tells that the file was truncated, and which is the copy, is what was read of it.
+        // What tells that the file was truncated, and which is the copy, is what was read of it; or that the copy
+        // came when nothing had been read of what is there now.
+        let up = self.up;
         let found = &mut self.files[file];
-        found.copied |= !found.marks.is_empty();
+        found.copied |= up || !found.marks.is_empty();
         if found.copied && !found.cut {
             for line in std::mem::take(&mut self.files[file].lines) {
                 if self.ledger.lines[line].is_due() {
@@ -344,11 +346,11 @@ impl World {
         ledger.tail(&found.content[start..]);
     }
 
-    /// The reader may know of all truncations so far.
-    pub fn truncations_seen(&mut self) {
+    /// The reader may know of truncations so far, or knows of all.
+    pub fn truncations_seen(&mut self, all: bool) {
         for file in &mut self.files {
             file.copied = false;
-            file.cut = false;
+            file.cut &= !all;
         }
     }
 

@@ -19,6 +19,7 @@ use std::{
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, RingBuf};
 use aya_log::EbpfLogger;
 use log_tail_common::{Counters, InodeKey, RESERVED_SLOTS, SKIPPED_SLOT};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustc_hash::FxHashMap;
 
 use self::{
@@ -274,6 +275,12 @@ impl Observer for EbpfObserver {
             self.translate(&record.map_err(io::Error::other)?, hints);
         }
         Ok(true)
+    }
+
+    fn is_telling(&self) -> bool {
+        // The ring is drained up to a record that is reserved and not yet submitted; poll(2) counts that one.
+        let mut ring = [PollFd::new(self.ring.as_fd(), PollFlags::POLLIN)];
+        poll(&mut ring, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
     fn events(&self) -> Option<Counters> {

@@ -1,0 +1,359 @@
+//! Copies: what a file held before it was truncated is read from the files that it was copied to.
+//!
+//! # Which are unread
+//! Files that come beside a followed one under a name that rotation gives are numbered in their order, and keep their
+//! numbers whatever they are renamed to. A copy is made before its content is truncated. So once the beginning of
+//! a content has been read, every copy of an earlier one has been told of; and the copies behind the last one that was
+//! seen to are read before it, but for those that are the beginning of what the file holds now. These were made of it,
+//! and it may yet be truncated.
+
+use std::{ffi::OsStr, path::PathBuf};
+
+use rustc_hash::FxHashSet;
+
+use super::{
+    Follower, Identity, NameId,
+    reader::Position,
+    siblings::{self, Content, Found, Sibling},
+    succession::{Bearer, ComerId, Place},
+};
+use crate::observe::{DirectoryId, FileId};
+
+/// The number of those that are no copies of what is followed now: they were there before, or were let go.
+pub(super) const OLD: u64 = 0;
+
+/// The numbers of the copies that may be of a file and hold something that is to be read: those that came while it
+/// bore its name, and were not seen to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Copies {
+    /// Greater than this.
+    pub after: u64,
+    /// Up to this one.
+    pub until: u64,
+}
+
+impl Copies {
+    /// Of what is a copy itself, or an earlier generation.
+    pub const NONE: Self = Self::after(u64::MAX);
+
+    /// All that come from now on, when so many have come.
+    pub const fn after(after: u64) -> Self {
+        Self { after, until: u64::MAX }
+    }
+
+    /// The file bears its name again, when so many have come.
+    pub fn go_on(&mut self, last: u64) {
+        let is_without_gap = self.until == last || self.until == u64::MAX;
+        *self = Self::after(if is_without_gap && *self != Self::NONE { self.after } else { last });
+    }
+
+    fn contains(self, number: u64) -> bool {
+        self.after < number && number <= self.until
+    }
+}
+
+impl Follower {
+    /// Whether this is named like an earlier generation of a followed name.
+    pub(super) fn is_generation_in(&self, id: DirectoryId, name: &OsStr) -> bool {
+        let Some(directory) = self.directories.get(id) else { return false };
+        let is_followed =
+            |name: &OsStr| directory.entries.get(name).is_some_and(|entry| !entry.names.is_empty());
+        siblings::originals(name).iter().any(|original| is_followed(original))
+    }
+
+    /// A new file that may be a copy of one that is followed in its directory.
+    pub(super) fn new_copy(&mut self, id: DirectoryId, name: &OsStr) -> Option<Bearer> {
+        if !self.is_generation_in(id, name) {
+            return None;
+        }
+        let directory = self.directories.get(id)?;
+        // Compressed later, it still holds what came then.
+        let plain = siblings::uncompressed(name).and_then(|plain| directory.entries.get(&*plain)?.bearer);
+        match plain {
+            Some(copy @ Bearer::Copy(_)) => return Some(copy),
+            // It will be read, or was.
+            Some(Bearer::File(_) | Bearer::Comer(_)) => return Some(Bearer::Copy(OLD)),
+            None => {}
+        }
+        self.successions.copies += 1;
+        Some(Bearer::Copy(self.successions.copies))
+    }
+
+    /// A file went that nobody knows, for it was there before. One that came beside it is no copy, but what it was
+    /// compressed to.
+    pub(super) fn was_compressed(&mut self, id: DirectoryId, name: &OsStr) {
+        let Some(directory) = self.directories.get_mut(id) else { return };
+        for compressed in siblings::compressed(name) {
+            let entry = directory.entries.get_mut(&compressed);
+            if let Some(Bearer::Copy(number)) = entry.and_then(|entry| entry.bearer.as_mut()) {
+                *number = OLD;
+            }
+        }
+    }
+
+    /// It lost its name: copies that come from now on are of another.
+    pub(super) fn copied_no_more(&mut self, bearer: Bearer) {
+        let last = self.successions.copies;
+        if let Some(copies) = self.copies_of(bearer) {
+            copies.until = copies.until.min(last);
+        }
+    }
+
+    /// A name is given to it: copies that come beside that are of it, where it had that name before. Those that came
+    /// meanwhile are of others.
+    pub(super) fn copied_again(&mut self, id: NameId, bearer: Bearer) {
+        let last = self.successions.copies;
+        let first = match bearer {
+            Bearer::File(file) => self.file(file).and_then(|file| self.by_path.get(&file.source.path)),
+            Bearer::Comer(ComerId(comer)) => self.successions.comers.get(comer).and_then(|c| c.names.first()),
+            Bearer::Copy(_) => None,
+        };
+        if first == Some(&id)
+            && let Some(copies) = self.copies_of(bearer)
+        {
+            copies.go_on(last);
+        }
+    }
+
+    fn copies_of(&mut self, bearer: Bearer) -> Option<&mut Copies> {
+        match bearer {
+            Bearer::File(id) => Some(&mut self.files.get_mut(id.0 as usize)?.copies),
+            Bearer::Comer(ComerId(comer)) => Some(&mut self.successions.comers.get_mut(comer)?.copies),
+            Bearer::Copy(_) => None,
+        }
+    }
+}
+
+impl Follower {
+    /// Has what copies of a truncated file hold of its rest read before the file itself. Gives the position
+    /// back where there is no copy.
+    pub(super) fn read_copies(&mut self, id: FileId, before: Position) -> Option<Position> {
+        if before.handed_on() == 0 {
+            let is_whole = self.file(id).is_some_and(|file| file.position.handed_on() == 0);
+            if !is_whole || !self.read_missed_copies(id) {
+                return Some(before);
+            }
+            // The half line that was held back comes from the copy too.
+            self.file_mut(id)?.lost_bytes += i64::try_from(before.read_to()).unwrap_or(i64::MAX);
+            return None;
+        }
+        let mut found = self.copies_since(id);
+        let read_to = before.read_to();
+        let has_rest = |(_, copy): &(u64, Found)| copy.content.is_of(&before.print, read_to);
+        let copies = if let Some(last) = found.iter().rposition(has_rest) {
+            self.pass_over(id, &found);
+            found.split_off(last).into_iter().map(|(_, copy)| copy).collect()
+        } else {
+            // What came after the copy was read, and nothing more of it is to be had.
+            let last = found.iter().rposition(|(_, copy)| was_read(copy, &before) == Some(true));
+            let is_first_unknown =
+                || found.first().is_some_and(|(_, copy)| was_read(copy, &before).is_none());
+            let last = last.or_else(|| is_first_unknown().then_some(0));
+            self.pass_over(id, last.map_or(&[], |last| &found[..=last]));
+            // It was made before its directory was listened to, or that is not listened to.
+            if last.is_some() { Vec::new() } else { self.older_copies(id, &before).unwrap_or_default() }
+        };
+        if copies.is_empty() {
+            return Some(before);
+        }
+        self.read_in_turn(id, copies, before);
+        None
+    }
+
+    /// Has copies of contents of which nothing was read, if there are any, read before the one that the file holds
+    /// now. Nothing of that has been handed on; it will be read from its beginning.
+    pub(super) fn read_missed_copies(&mut self, id: FileId) -> bool {
+        let found = self.copies_since(id);
+        let Some(file) = self.file_mut(id).filter(|_| !found.is_empty()) else { return false };
+        file.position.start_over();
+        self.pass_over(id, &found);
+        self.read_in_turn(id, found.into_iter().map(|(_, copy)| copy).collect(), Position::at(0));
+        true
+    }
+
+    /// Whether copies have come that may be of contents of the file of which nothing was read.
+    pub(super) fn may_have_missed_copies(&mut self, id: FileId) -> bool {
+        self.take_told();
+        let last = self.successions.copies;
+        self.file(id).is_some_and(|file| file.copies.after < last.min(file.copies.until))
+    }
+
+    /// Has copies read one after the other, the first one from a position on, and then the file.
+    fn read_in_turn(&mut self, id: FileId, copies: Vec<Found>, first: Position) {
+        let Some(name) = self.file(id).map(|file| file.source.path.clone()) else { return };
+        let mut position = Some(first);
+        let mut last = None;
+        for found in copies {
+            let position = position.take().unwrap_or_default();
+            let start = position.read_to();
+            let found = match found.skipped_to(start) {
+                Ok(found) => found,
+                Err(error) => {
+                    self.notice(error);
+                    continue;
+                }
+            };
+            let Some(copy) = self.add_generation(&name, found, position, None) else { continue };
+            if let Some(file) = self.file_mut(copy) {
+                file.copy_of = Some((id, start));
+            }
+            self.finish_at_end(copy);
+            if let Some(last) = last {
+                self.read_before(last, copy);
+            }
+            last = Some(copy);
+        }
+        if let Some(last) = last {
+            self.read_before(last, id);
+        }
+    }
+
+    /// The unread files that may be copies of what the file held, in the order in which they came. Not those that
+    /// are followed, and not copies of what the file holds now.
+    fn copies_since(&mut self, id: FileId) -> Vec<(u64, Found)> {
+        let Some((directory, _)) = self.beside(id) else { return Vec::new() };
+        let directory = FxHashSet::from_iter([directory]);
+        let mut found = Vec::new();
+        for _ in 0..siblings::TRIES {
+            let places = self.copy_places(id);
+            found = self.copies_at(id, &places);
+            // Names may have moved on while they were opened.
+            self.catch_up(&directory);
+            if self.copy_places(id) == places {
+                break;
+            }
+        }
+        found
+    }
+
+    fn copies_at(&mut self, id: FileId, places: &[(u64, PathBuf)]) -> Vec<(u64, Found)> {
+        let mut found = Vec::new();
+        for (number, path) in places {
+            if siblings::plain_beside(path).is_some_and(|plain| plain.exists()) {
+                // The compressor has not finished; and its plain file may be no copy at all.
+                continue;
+            }
+            let sibling = match Sibling::at(path) {
+                Ok(Some(sibling)) => sibling,
+                Ok(None) => continue,
+                Err(error) => {
+                    self.notice(error);
+                    continue;
+                }
+            };
+            if let Some(copy) = self.opened_from_start(&[sibling]).0.pop()
+                && !self.was_let_go(&copy)
+                && !self.is_of_present(id, &copy.content)
+            {
+                found.push((*number, copy));
+            }
+        }
+        found
+    }
+
+    /// The entry beside which copies of a file are made: that of the followed name which it bears or bore. It may
+    /// have been renamed or removed since the copy was made.
+    fn beside(&self, id: FileId) -> Option<Place> {
+        let file = self.file(id)?;
+        let name = self.by_path.get(&file.source.path).and_then(|name| self.names.get(name.0));
+        let place = name.and_then(|name| name.places.last().cloned());
+        place.or_else(|| Some((file.place.as_ref()?.0, file.source.path.file_name()?.to_owned())))
+    }
+
+    /// Where files are that came beside a followed one under the names of its generations.
+    fn copy_places(&self, id: FileId) -> Vec<(u64, PathBuf)> {
+        let Some((directory, original)) = self.beside(id) else { return Vec::new() };
+        let Some(directory) = self.directories.get(directory) else { return Vec::new() };
+        let of_it = self.file(id).map_or(Copies::NONE, |file| file.copies);
+        let mut copies: Vec<(u64, PathBuf)> = directory
+            .entries
+            .iter()
+            .filter_map(|(name, entry)| match entry.bearer {
+                Some(Bearer::Copy(number))
+                    if of_it.contains(number) && siblings::is_generation(name, &original) =>
+                {
+                    Some((number, directory.path.join(name)))
+                }
+                _ => None,
+            })
+            .collect();
+        copies.sort_unstable();
+        copies
+    }
+
+    /// Up to the last of these, copies hold nothing more of the file that is to be read.
+    fn pass_over(&mut self, id: FileId, copies: &[(u64, Found)]) {
+        if let Some(file) = self.file_mut(id)
+            && let Some((number, _)) = copies.last()
+        {
+            file.copies.after = file.copies.after.max(*number);
+        }
+    }
+
+    /// A truncation took nothing that had not been read: the copies made before it are of no use.
+    pub(super) fn pass_over_copies(&mut self, id: FileId) {
+        let found = self.copies_since(id);
+        self.pass_over(id, &found);
+    }
+
+    /// Whether the content begins as the file does now: it is no copy of what was truncated.
+    fn is_of_present(&mut self, id: FileId, content: &Content) -> bool {
+        let Some(file) = self.files.get_mut(id.0 as usize) else { return false };
+        let Ok(present) = self.descriptors.get(id, &mut file.path, file.identity) else { return false };
+        content.begins(present).unwrap_or(false)
+    }
+
+    /// Whether it was read to its end before, and is what it was then: it had been found before it was told of.
+    fn was_let_go(&self, Found { sibling, content }: &Found) -> bool {
+        let retired = self.retired.peek(&sibling.identity);
+        retired.is_some_and(|(read_to, print, _)| content.is_of(print, *read_to))
+    }
+
+    /// Copies that were there before their directory was listened to, by their times.
+    fn older_copies(&mut self, id: FileId, before: &Position) -> Option<Vec<Found>> {
+        let path = self.file(id)?.path.clone();
+        let known = |identity: Identity| self.by_identity.contains_key(&identity);
+        let found = match siblings::find(&path, &before.print, before.read_to(), &known) {
+            Ok(found) => found?,
+            Err(error) => {
+                self.notice(error);
+                return None;
+            }
+        };
+        let siblings = siblings::rotated(&path).unwrap_or_default();
+        let newer = siblings::newer_than(&siblings, &found.sibling);
+        // Where the file itself was renamed since, those that came later are no copies of it.
+        let itself = self.file(id)?.identity;
+        let newer: Vec<Sibling> =
+            newer.iter().take_while(|sibling| sibling.identity != itself).cloned().collect();
+        let mut copies = vec![found];
+        for copy in self.opened_from_start(&newer).0 {
+            if !self.is_of_present(id, &copy.content) {
+                copies.push(copy);
+            }
+        }
+        Some(copies)
+    }
+}
+
+/// Whether all that a copy holds was read; `None` where nothing is known of what it begins with.
+fn was_read(copy: &Found, position: &Position) -> Option<bool> {
+    let Ok(length) = copy.content.length_to(position.read_to()) else { return Some(false) };
+    if length >= position.read_to() {
+        return Some(false);
+    }
+    if let Content::Plain(file) = &copy.content
+        && position.trail.first().is_some_and(|first| first <= length)
+    {
+        return Some(position.trail.is_of(file, length).unwrap_or(false));
+    }
+    let first = position.print.first()?;
+    if first.end <= length {
+        return Some(copy.content.is_of(&position.print, length));
+    }
+    // Shorter than the first line, it is the beginning of that only if it is no line itself.
+    first.is_at_front().then(|| copy.content.has_no_newline(length).unwrap_or(false))
+}
+
+#[cfg(test)]
+mod tests;
