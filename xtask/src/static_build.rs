@@ -30,7 +30,8 @@ impl Programs {
 /// Builds them all. They have a target directory of their own, so that no other build is undone.
 pub fn all() -> Result<Programs> {
     let log_tail = log_tail()?;
-    let mut tests = build(&["test", "--package", "log-tail-tests", "--no-run", "--release", "--test", "*"])?;
+    let mut tests =
+        build(&["test", "--profile", "guest", "--package", "log-tail-tests", "--no-run", "--test", "*"])?;
     // Cargo also names the programs that the tests start, if there are any.
     tests.retain(|test| test.path.parent().is_some_and(|folder| folder.ends_with("deps")));
     tests.sort_by(|one, other| one.name.cmp(&other.name));

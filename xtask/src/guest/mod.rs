@@ -35,6 +35,9 @@ const INIT: &str = include_str!("init.sh");
 const DRIVERS: [&str; 3] = ["virtio_pci", "virtio_console", "virtio_blk"];
 const PORTS: [(&str, Stream); 2] = [("stdout", Stream::Stdout), ("stderr", Stream::Stderr)];
 const DISK_MIB: u64 = 2048;
+/// A machine whose processors are busy elsewhere stalls the emulated ones for seconds: that is no fault of the
+/// kernel's. One that really hangs meets the time limit.
+const COMMAND_LINE: &str = "console=ttyS0 loglevel=5 panic=-1 nosoftlockup rcupdate.rcu_cpu_stall_suppress=1";
 /// How long a kernel in trouble may go on explaining itself on the console.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -191,14 +194,17 @@ impl Guest {
             }
             None => Command::new(qemu),
         };
+        // The emulator does `rep stosb` byte by byte, with which the kernel clears pages where it may (`erms`), and
+        // a fifth level of page tables (`la57`) is one more to walk.
+        let emulated = "max,cx16=off,erms=off,la57=off";
         let (accelerator, processor) = match self.accelerator.as_str() {
             // QEMU 7.2's emulation of cmpxchg16b now and then leaves garbage in the flags register: a
             // quarter of all boots of 6.12, whose allocator uses it, died of a double fault in kmalloc.
             // Without it, the kernel takes another way: none of 45 boots failed.
-            "tcg" => ("tcg,thread=single", "max,cx16=off"),
+            "tcg" => ("tcg,thread=single", emulated),
             // Both processors really at once, for races; QEMU 7.2 then now and then runs a function that the
             // kernel is patching, and the guest ends with an int3 oops.
-            "tcg-parallel" => ("tcg,thread=multi", "max,cx16=off"),
+            "tcg-parallel" => ("tcg,thread=multi", emulated),
             other => (other, "max"),
         };
         let at = |name: &str| work.join(name).display().to_string();
@@ -208,12 +214,7 @@ impl Guest {
             .arg("-kernel")
             .arg(self.kernel.image())
             .args(["-initrd", &at("initramfs")])
-            // A machine whose processors are busy elsewhere stalls the emulated ones for seconds: that is no
-            // fault of the kernel's. One that really hangs meets the time limit.
-            .args([
-                "-append",
-                "console=ttyS0 loglevel=5 panic=-1 nosoftlockup rcupdate.rcu_cpu_stall_suppress=1",
-            ])
+            .args(["-append", COMMAND_LINE])
             .args(["-drive", &format!("file={},format=raw,if=virtio,cache=unsafe", at("disk"))])
             .args(["-device", "virtio-serial-pci"]);
         for name in ["stdout", "stderr", "status"] {

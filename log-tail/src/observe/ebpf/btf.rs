@@ -11,6 +11,7 @@
 //! The format: Documentation/bpf/btf.rst and include/uapi/linux/btf.h in the kernel's source.
 
 mod error;
+mod excerpt;
 mod table;
 
 pub use error::BtfError;

@@ -62,6 +62,13 @@ impl Hook {
         format!("{prefix}{}{suffix}", self.function)
     }
 
+    /// What the kernel's BTF calls the type that the program is attached by: for a tracepoint see
+    /// `include/trace/bpf_probe.h`.
+    pub fn type_name(&self) -> String {
+        let prefix = if self.when == When::Tracepoint { "btf_trace_" } else { "" };
+        format!("{prefix}{}", self.function)
+    }
+
     /// Whether it is one that sees bytes written. The others see names and sizes change.
     pub fn sees_writes(&self) -> bool {
         self.variants == Variants::Ring

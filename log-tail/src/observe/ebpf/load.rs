@@ -10,7 +10,7 @@ use std::{
 };
 
 use aya::{
-    Ebpf, EbpfLoader, include_bytes_aligned,
+    Ebpf, EbpfLoader, Endianness, include_bytes_aligned,
     programs::{BtfTracePoint, FEntry, FExit, ProgramError},
 };
 use log_tail_common::{EntryHint, Hint, RESERVED_SLOTS};
@@ -94,12 +94,15 @@ pub fn load(options: LoadOptions) -> Result<Loaded, LoadError> {
     let btf = Btf::from_kernel()?;
     let globals = globals(&btf)?;
     let mut needs = Needs { exchange: true, change_dentry: btf.argument_index(NOTIFY_CHANGE, "dentry")? };
-    let kernel_btf = aya::Btf::from_sys_fs().map_err(LoadError::KernelBtf)?;
+    let excerpt = btf.excerpt(HOOKS.iter().map(Hook::type_name));
+    let kernel_btf = aya::Btf::parse(&excerpt, Endianness::default()).map_err(LoadError::KernelBtf)?;
     let capacity = options.room.saturating_add(RESERVED_SLOTS).next_power_of_two();
     let log_level: u8 = options.log_level as u8;
     let mut loader = EbpfLoader::new();
     loader
-        .btf(Some(&kernel_btf))
+        // For CO-RE relocations, of which the object has none. `new` has read the kernel's all the same:
+        // https://github.com/aya-rs/aya/issues/1172
+        .btf(None)
         .map_max_entries("FOLLOWED", capacity)
         .map_max_entries("DOORBELLS", capacity)
         .map_max_entries("HINTS", options.ring_bytes.unwrap_or_else(|| ring_bytes(capacity)))

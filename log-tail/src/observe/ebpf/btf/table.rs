@@ -1,10 +1,8 @@
 //! The bytes of BTF as a table of types: each access is checked, nothing is copied but where each begins.
 
-use std::{
-    fmt,
-    hash::{DefaultHasher, Hash as _, Hasher as _},
-    ops::Range,
-};
+use std::{fmt, hash::Hasher as _, ops::Range};
+
+use rustc_hash::FxHasher;
 
 use super::BtfError;
 
@@ -18,7 +16,7 @@ const HEADER_WITH_LAYOUT_BYTES: usize = 32;
 /// `struct btf_layout`.
 const LAYOUT_BYTES: usize = 4;
 /// `struct btf_type`.
-const RECORD_BYTES: usize = 12;
+pub(super) const RECORD_BYTES: usize = 12;
 /// `struct btf_member`.
 const MEMBER_BYTES: usize = 12;
 /// `struct btf_param`.
@@ -204,7 +202,7 @@ pub(super) struct Table {
     strings: Range<usize>,
     /// Where in `bytes` the record of each type begins. Type 1 is the first: type 0, void, has none.
     records: Vec<usize>,
-    /// Structures and functions by the hash of their names, then by number.
+    /// Structures, functions and typedefs by the hash of their names, then by number.
     by_name: Vec<(u32, u32)>,
 }
 
@@ -236,7 +234,7 @@ impl Table {
                 return Err(cut_short(&table.bytes, "a type"));
             }
             table.records.push(at);
-            if matches!(kind, Kind::Struct | Kind::Func)
+            if matches!(kind, Kind::Struct | Kind::Func | Kind::Typedef)
                 && let Some(name) = u32_at(&table.bytes, at).and_then(|offset| table.name(offset))
             {
                 table.by_name.push((hash_of(name), number));
@@ -254,15 +252,19 @@ impl Table {
         self.decode(index).ok_or(BtfError::Damaged { what: "a reference to a type that is not there" })
     }
 
-    /// The first structure or function of that name.
+    /// The first structure, function or typedef of that name.
     pub(super) fn find(&self, kind: Kind, name: &str) -> Option<Record<'_>> {
+        self.record(self.id(kind, name)?).ok()
+    }
+
+    /// Its number.
+    pub(super) fn id(&self, kind: Kind, name: &str) -> Option<u32> {
         let hash = hash_of(name.as_bytes());
         let first = self.by_name.partition_point(|entry| entry.0 < hash);
-        self.by_name[first..]
-            .iter()
-            .take_while(|entry| entry.0 == hash)
-            .filter_map(|entry| self.record(entry.1).ok())
-            .find(|record| record.kind == kind && self.name_is(record.name_offset, name))
+        let same_hash = self.by_name[first..].iter().take_while(|entry| entry.0 == hash);
+        same_hash.map(|entry| entry.1).find(|id| {
+            self.record(*id).is_ok_and(|record| record.kind == kind && self.name_is(record.name_offset, name))
+        })
     }
 
     /// Whether `name` stands at that place. A place outside the strings holds no name, not even the empty one.
@@ -370,8 +372,8 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 
 /// 32 bits are enough: where two names share a hash, the names themselves decide.
 fn hash_of(name: &[u8]) -> u32 {
-    let mut hasher = DefaultHasher::new();
-    name.hash(&mut hasher);
+    let mut hasher = FxHasher::default();
+    hasher.write(name);
     (hasher.finish() >> 32) as u32
 }
 

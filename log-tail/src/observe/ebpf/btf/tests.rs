@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{Btf, BtfError, KERNEL_BTF};
+use super::{Btf, BtfError, KERNEL_BTF, table::Kind};
 
 const INT: u32 = 1;
 const PTR: u32 = 2;
@@ -228,6 +228,25 @@ fn a_function_is_listed_or_not() {
         message(btf.argument_count("do_nothing")),
         "this kernel lists no function `do_nothing`: it has none, or none that is not inlined"
     );
+}
+
+#[test]
+fn an_excerpt_has_the_same_numbers_and_no_other_names() {
+    let btf = small_kernel().build();
+    let bytes = btf.excerpt(["nothing", "not_there", "spelled_t", "qstr"]);
+    aya::Btf::parse(&bytes, aya::Endianness::default()).unwrap();
+    let excerpt = Btf::parse(bytes).unwrap();
+    for (kind, name) in [(Kind::Func, "nothing"), (Kind::Typedef, "spelled_t")] {
+        let id = excerpt.table.id(kind, name);
+        assert!(id.is_some(), "{name}");
+        assert_eq!(id, btf.table.id(kind, name), "{name}");
+    }
+    for name in ["not_there", "do_truncate", "qstr"] {
+        assert!(!excerpt.has_function(name), "{name}");
+        assert_eq!(excerpt.table.id(Kind::Struct, name), None, "{name}");
+    }
+    let nothing = Btf::parse(btf.excerpt(["not_there"])).unwrap();
+    assert!(!nothing.has_function("not_there"));
 }
 
 #[test]
