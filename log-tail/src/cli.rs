@@ -3,12 +3,12 @@
 //! Whatever comes out of here is typed and in range; nothing after this looks at an option's text again. The
 //! comments on the options are the help that `--help` prints.
 
+mod arguments;
 mod values;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -17,7 +17,8 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use log::LevelFilter;
 
-use crate::follow::{Start, check_pattern};
+use self::arguments::{check_names, with_obsolete_count};
+use crate::follow::Start;
 
 /// What the program was asked to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -382,43 +383,6 @@ impl Invocation {
             )),
         }
     }
-}
-
-/// `tail -20 FILE` and `tail -20f FILE` are too old for the standard and too short to die out. As for tail,
-/// only the first argument may be such a number.
-fn with_obsolete_count(args: impl IntoIterator<Item = OsString>) -> impl Iterator<Item = OsString> {
-    args.into_iter().enumerate().map(|(position, arg)| match obsolete_count(&arg) {
-        Some(lines) if position == 1 => format!("--lines={lines}").into(),
-        _ => arg,
-    })
-}
-
-fn obsolete_count(arg: &OsStr) -> Option<&str> {
-    let number = arg.to_str()?.strip_prefix('-')?;
-    let number = number.strip_suffix('f').unwrap_or(number);
-    (!number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())).then_some(number)
-}
-
-fn check_names(names: &[OsString]) -> Result<(), clap::Error> {
-    let (kind, message) = if names.is_empty() {
-        (
-            ErrorKind::MissingRequiredArgument,
-            "no file to follow. Name one, as in: log-tail /var/log/syslog\n\
-             or give a glob in quotes, as in: log-tail '/var/log/app/*.log'",
-        )
-    } else if names.iter().any(|name| name.is_empty()) {
-        (ErrorKind::InvalidValue, "an empty name is no file. Is a variable in the command empty?")
-    } else if names.iter().any(|name| name.as_bytes() == b"-") {
-        (
-            ErrorKind::InvalidValue,
-            "standard input has no name to follow. To read it, use cat; for a file called \"-\", give ./-",
-        )
-    } else if let Some(error) = names.iter().find_map(|name| check_pattern(name.as_ref()).err()) {
-        return Err(Cli::command().error(ErrorKind::InvalidValue, error));
-    } else {
-        return Ok(());
-    };
-    Err(Cli::command().error(kind, message))
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! The event loop: waits for hints, room in the output, signals and time, and moves blocks from the
 //! follower to the output. One thread; nothing in it blocks but reading files.
 
+mod start;
+
 use std::{
-    ffi::OsStr,
     io,
-    path::Path,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -13,29 +13,23 @@ use anyhow::Context as _;
 use nix::time::{ClockId, clock_gettime};
 use tokio::{
     io::unix::AsyncFd,
-    signal::unix::{Signal, SignalKind, signal},
+    signal::unix::Signal,
     sync::{mpsc, oneshot},
     task::yield_now,
     time::{MissedTickBehavior, interval_at, sleep_until},
 };
 
 use crate::{
-    choose::{self, Chosen},
-    cli::{OutputFormat, Settings},
-    follow::{FollowSettings, Follower, check_pattern},
-    observe::{Backend, Hint, Readiness, ebpf::load::LoadOptions, stat},
+    cli::Settings,
+    follow::Follower,
+    observe::{Hint, Readiness, stat},
     output::{
         Format, Queue,
-        json::Json,
         stdout::{Flushed, Stdout},
-        text::Text,
     },
     record::{Block, Item, Reached},
     say::say,
-    serve::{
-        http,
-        metrics::{Metrics, RotationKind},
-    },
+    serve::metrics::{Metrics, RotationKind},
     state::Progress,
 };
 
@@ -50,8 +44,6 @@ pub enum Ended {
 
 /// Bytes that may wait for the output before reading stops.
 const OUTPUT_BYTES: usize = 256 << 10;
-/// Bytes made into json at once: empty lines grow most, to some 150 bytes each.
-const JSON_PART_BYTES: usize = 64 << 10;
 /// Blocks taken before hints, signals and timers get their turn.
 const BLOCKS_A_TURN: usize = 64;
 
@@ -96,105 +88,6 @@ struct Loop {
 }
 
 impl Loop {
-    fn start(settings: &Settings) -> anyhow::Result<Self> {
-        let stdout = Stdout::new().context("looking at standard output")?;
-        let signals = [
-            signal(SignalKind::interrupt()).context("listening for SIGINT")?,
-            signal(SignalKind::terminate()).context("listening for SIGTERM")?,
-        ];
-        let metrics = Arc::new(Metrics::new());
-        let (ask, scrapes) = mpsc::channel(16);
-        if let Some(address) = settings.metrics {
-            let listener = http::bind(address)?;
-            if let Ok(address) = listener.local_addr() {
-                say(format_args!("metrics at http://{address}/metrics"));
-            }
-            tokio::spawn(http::serve(listener, ask));
-        }
-        let chosen = if settings.follow {
-            let options = LoadOptions {
-                room: choose::room(settings.names.len()),
-                log_level: settings.kernel_log,
-                ring_bytes: settings.ring_bytes,
-            };
-            Some(choose::choose(settings.backend, options)?)
-        } else {
-            None
-        };
-        let (observer, because, unseen) = match chosen {
-            Some(Chosen { observer, instead_because, unseen }) => (Some(observer), instead_because, unseen),
-            None => (None, None, Vec::new()),
-        };
-        let backend = observer.as_ref().map(|observer| observer.backend());
-        let readiness = match &observer {
-            Some(observer) => Some(Readiness::of(observer.as_ref()).context("waiting for hints")?),
-            None => None,
-        };
-        let follow = FollowSettings {
-            start: settings.start,
-            max_line_bytes: settings.max_line_bytes,
-            rotate_wait: settings.rotate_wait,
-        };
-        let mut follower = Follower::new(follow, observer);
-        let mut progress = None;
-        if let Some(dir) = &settings.state_dir {
-            let (started, said) = Progress::start(dir, settings.state_retention, &mut follower)?;
-            if let Some(said) = said {
-                say(said);
-            }
-            progress = Some(started);
-        }
-        let refused = add_names(&mut follower, settings)?;
-        follower.begin();
-        let several = settings.names.len() > 1 || settings.names.iter().any(|name| is_followed_pattern(name));
-        let format: Box<dyn Format> = match settings.format {
-            OutputFormat::Text => Box::new(Text::new(settings.headers.are_shown(several))),
-            OutputFormat::Json => Box::new(Json::new(settings.max_line_bytes)),
-        };
-        let mut started = Self {
-            follower,
-            readiness,
-            format,
-            queue: Queue::default(),
-            stdout,
-            blocked: false,
-            rest: None,
-            part_bytes: match settings.format {
-                OutputFormat::Text => usize::MAX,
-                OutputFormat::Json => JSON_PART_BYTES,
-            },
-            progress,
-            metrics,
-            scrapes,
-            signals,
-            sweep: settings.sweep,
-            hints: Vec::new(),
-            undrained: false,
-            waiting_ns: Vec::new(),
-            stopping: !settings.follow,
-            trouble: refused > 0,
-        };
-        started.say_notices();
-        if refused == settings.names.len() {
-            anyhow::bail!("nothing to follow");
-        }
-        if let Some(backend) = backend {
-            started.announce(backend, because.as_deref(), &unseen);
-        }
-        Ok(started)
-    }
-
-    fn announce(&self, backend: Backend, because: Option<&str>, unseen: &[String]) {
-        self.metrics.set_backend(backend);
-        for unseen in unseen {
-            say(format_args!("this kernel does not let the kernel program see {unseen}; the sweep will"));
-        }
-        let files = self.follower.file_count();
-        let plural = if files == 1 { "" } else { "s" };
-        let reason = because.map(|because| format!("; ebpf: {because}")).unwrap_or_default();
-        say(format_args!("following {files} file{plural} (backend: {backend}{reason})"));
-    }
-
     async fn run(mut self) -> anyhow::Result<Ended> {
         let ended = self.follow().await;
         self.acknowledge();
@@ -399,32 +292,6 @@ impl Loop {
         }
         self.metrics.encode()
     }
-}
-
-/// Follows every name; says what each that cannot be followed is. Returns how many were refused for good.
-fn add_names(follower: &mut Follower, settings: &Settings) -> anyhow::Result<usize> {
-    let mut refused = 0;
-    for name in &settings.names {
-        let path = Path::new(name);
-        if is_followed_pattern(name) {
-            let matched = follower.add_pattern(path)?;
-            if matched == 0 && settings.follow {
-                say(format_args!("nothing matches '{}' yet; waiting for files to appear", path.display()));
-            } else if matched == 0 {
-                say(format_args!("nothing matches '{}'", path.display()));
-                refused += 1;
-            }
-        } else if let Err(error) = follower.add_name(path) {
-            refused += usize::from(!settings.follow || !error.may_change());
-            say(if settings.follow { error.to_string() } else { error.at_once() });
-        }
-    }
-    Ok(refused)
-}
-
-/// A name with wildcards is a pattern, unless a file has exactly that name.
-fn is_followed_pattern(name: &OsStr) -> bool {
-    check_pattern(Path::new(name)).unwrap_or(true)
 }
 
 async fn readable(readiness: Option<&AsyncFd<Readiness>>, undrained: bool) -> io::Result<()> {

@@ -1,5 +1,7 @@
 //! What people type, and what becomes of it.
 
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
+
 use super::*;
 
 fn parse(args: &[&str]) -> Result<Invocation, clap::Error> {
