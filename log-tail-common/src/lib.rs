@@ -34,8 +34,8 @@ pub struct Doorbell {
     pub truncated_to_plus_one: u64,
     /// Bytes that truncations cut off since the reader last looked, all of them together.
     pub cut_off_bytes: u64,
-    /// The kernel program's own: the size, in bytes, plus 1, before the truncation that is being done; 0 where
-    /// none is, or where the kernel skipped the program that notes it.
+    /// The size, in bytes, plus 1, before the truncation that is being done; 0 where none is, or where the kernel
+    /// skipped the program that notes it.
     pub size_before_plus_one: u64,
     /// Fills the cache line.
     pub reserved: [u64; 3],

@@ -93,11 +93,14 @@ macro_rules! on_truncate {
         /// After an inode's attributes were changed, its lock still held.
         #[fexit(function = "notify_change")]
         fn $after(ctx: FExitContext) -> i32 {
-            if ctx.arg::<i32>($arguments) == 0
-                && let Some(size) = Changes(ctx.arg($dentry + 1)).size()
+            if let Some(size) = Changes(ctx.arg($dentry + 1)).size()
                 && let Some(bell) = bell_of(Dentry(ctx.arg($dentry)).inode())
             {
-                bell.truncated(&ctx, size);
+                if ctx.arg::<i32>($arguments) == 0 {
+                    bell.truncated(&ctx, size);
+                } else {
+                    bell.will_not_truncate();
+                }
             }
             0
         }

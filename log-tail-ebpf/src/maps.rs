@@ -153,8 +153,6 @@ impl Bell {
         let noted = unsafe { &raw mut (*self.state).size_before_plus_one };
         // SAFETY: as above.
         let before_plus_one = unsafe { noted.read_volatile() };
-        // SAFETY: as above. A size that was noted for another truncation is worse than none.
-        unsafe { noted.write_volatile(0) };
         if before_plus_one == 0 || length + 1 < before_plus_one {
             // SAFETY: as above.
             let (truncations, cut_off, shortest) = unsafe {
@@ -174,7 +172,16 @@ impl Bell {
                 unsafe { shortest.write_volatile(length + 1) };
             }
         }
+        self.will_not_truncate();
         self.submit(ctx, HINT_TRUNCATE);
+    }
+
+    /// What was announced was done, or refused. Comes after what is noted of it: until then the reader waits for
+    /// that. And a size that was noted for another truncation is worse than none.
+    #[inline(always)]
+    pub fn will_not_truncate(self) {
+        // SAFETY: `state` is a map element.
+        unsafe { (&raw mut (*self.state).size_before_plus_one).write_volatile(0) };
     }
 
     /// The kernel may have skipped a program: submits a hint unless one is already on its way. That is no

@@ -67,8 +67,8 @@ pub(super) struct FollowedFile {
     pub finish: bool,
     /// When its grace time is over, where it has lost its last name.
     pub leaves_at: Option<Instant>,
-    /// It differs from what was read, and no truncation was told: the next look decides.
-    pub untold: bool,
+    /// Since when it differs from what was read, and no truncation has been told.
+    pub untold_since: Option<Instant>,
     /// The file it is a copy of, and from which byte on it was read.
     pub copy_of: Option<(FileId, u64)>,
     /// Where its bytes come from instead of its descriptor: a compressed generation.
@@ -266,7 +266,7 @@ impl Follower {
         let Some(file) = self.files.get_mut(id.0 as usize) else { return Turn::Over };
         match step {
             Ok(Step::Block { offset, bytes, ending }) => {
-                file.untold = false;
+                file.untold_since = None;
                 file.waiting_since = None;
                 Turn::Block(file.block(offset, bytes, ending))
             }
@@ -349,7 +349,7 @@ impl FollowedFile {
             ask_after: ASK_AFTER,
             finish: false,
             leaves_at: None,
-            untold: false,
+            untold_since: None,
             copy_of: None,
             copies: Copies::NONE,
             stream: None,

@@ -387,8 +387,6 @@ impl Follower {
 
 /// How many files that were let go are remembered.
 const RETIRED: NonZeroUsize = NonZeroUsize::new(1024).expect("not zero");
-/// How long the kernel's word about a truncation may take, once its effect can be seen.
-const WORD_TAKES: Duration = Duration::from_millis(50);
 /// Where a hint about a directory may have come before the fact, when to look again.
 const RECHECK_AFTER: [Duration; 3] =
     [Duration::from_millis(10), Duration::from_millis(100), Duration::from_secs(1)];

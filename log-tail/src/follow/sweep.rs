@@ -12,7 +12,7 @@ use std::{
 
 use rustc_hash::FxHashMap;
 
-use super::{Follower, Identity, NameId, directories::Directory, identity};
+use super::{Follower, Identity, NameId, directories::Directory, identity, truncation::WORD_TAKES};
 use crate::observe::{DirectoryId, FileId};
 
 /// How long a hint may take.
@@ -141,7 +141,8 @@ impl Follower {
             self.counts.missed_hints += 1;
             self.written(id, None);
             if let Some(file) = self.file_mut(id) {
-                file.untold = true;
+                // Nobody will tell either why it is another.
+                file.untold_since = now.checked_sub(WORD_TAKES);
             }
         }
         let suspected = std::mem::take(&mut self.suspects.names);

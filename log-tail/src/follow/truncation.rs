@@ -18,6 +18,13 @@ use crate::{
 
 /// How often to ask for the other half of what was told: far longer than the kernel program takes for it.
 const HALVES: u16 = 10_000;
+/// How long the kernel program's word about a change of a file may take that is seen in it already.
+pub(super) const WORD_TAKES: Duration = Duration::from_millis(50);
+/// How long a truncation may take whose beginning was told: pages of a very large file are let go meanwhile, and whoever
+/// does it may have to wait for a processor.
+const TRUNCATION_TAKES: Duration = Duration::from_secs(10);
+/// How soon to ask for it again.
+const ASK_AFTER: Duration = Duration::from_millis(2);
 /// A write becomes visible piece by piece. A line that is incomplete for longer was written so.
 const WRITE_TAKES: Duration = Duration::from_millis(10);
 
@@ -59,7 +66,7 @@ impl Follower {
     /// The kernel program noted truncations since the file was last read.
     pub(super) fn truncation_told(&mut self, id: FileId, told: Told) {
         let Some(file) = self.file_mut(id) else { return };
-        file.untold = false;
+        file.untold_since = None;
         let read_to = file.position.read_to();
         let to = told.to.unwrap_or(read_to).min(read_to);
         // Of what was cut off, this had been read.
@@ -76,15 +83,19 @@ impl Follower {
     pub(super) fn rewritten(&mut self, id: FileId) -> Turn {
         let Some(size) = self.size_unless_unreadable(id) else { return Turn::Later };
         let tells = self.observer.as_deref().is_some_and(Observer::tells_truncations);
+        let is_under_way = self.observer.as_deref().is_some_and(|observer| observer.is_being_truncated(id));
         let Some(file) = self.file_mut(id) else { return Turn::Over };
         let read_to = file.position.read_to();
         if tells {
             // The kernel's word may be on its way, and says from which byte on to read.
-            if !std::mem::replace(&mut file.untold, true) {
-                self.asks.push((Instant::now() + super::WORD_TAKES, id));
+            let now = Instant::now();
+            let since = *file.untold_since.get_or_insert(now);
+            if now - since < if is_under_way { TRUNCATION_TAKES } else { WORD_TAKES } {
+                file.answered = false;
+                self.asks.push((now + ASK_AFTER, id));
                 return Turn::Over;
             }
-            file.untold = false;
+            file.untold_since = None;
             if size >= read_to {
                 file.position.forget_context();
                 let path = file.source.path.display().to_string();

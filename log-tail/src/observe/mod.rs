@@ -241,6 +241,12 @@ pub trait Observer {
         false
     }
 
+    /// Whether the file is being truncated at this moment, so that its size may be a new one already, and nothing has
+    /// been told.
+    fn is_being_truncated(&self, _: FileId) -> bool {
+        false
+    }
+
     /// Appends the hints that wait, boundedly many. `true` where more may wait.
     ///
     /// # Errors

@@ -77,6 +77,12 @@ impl Doorbells {
         self.word(slot, truncated).is_some_and(|word| word.load(Ordering::SeqCst) != 0)
     }
 
+    /// Whether the inode is being truncated, or extended, at this moment: what becomes of it is told afterwards.
+    pub fn is_being_truncated(&self, slot: u32) -> bool {
+        let before = std::mem::offset_of!(Doorbell, size_before_plus_one);
+        self.word(slot, before).is_some_and(|word| word.load(Ordering::SeqCst) != 0)
+    }
+
     /// Whether the ring had no room for some hint since this was last asked.
     pub fn overflowed(&self) -> bool {
         self.answer(OVERFLOW_SLOT).rung

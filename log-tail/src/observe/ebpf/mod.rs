@@ -263,6 +263,10 @@ impl Observer for EbpfObserver {
         self.slot(id).is_some_and(|slot| self.doorbells.truncated(slot))
     }
 
+    fn is_being_truncated(&self, id: FileId) -> bool {
+        self.slot(id).is_some_and(|slot| self.doorbells.is_being_truncated(slot))
+    }
+
     fn drain(&mut self, hints: &mut Vec<Hint>) -> io::Result<bool> {
         for _ in 0..RECORDS_A_DRAIN {
             let Some(record) = self.ring.next().map(|item| ring::decode(&item)) else {
