@@ -7,7 +7,10 @@
 //! seen to are read before it, but for those that are the beginning of what the file holds now. These were made of it,
 //! and it may yet be truncated.
 
-use std::{ffi::OsStr, path::PathBuf};
+use std::{
+    ffi::OsStr,
+    path::{Path, PathBuf},
+};
 
 use rustc_hash::FxHashSet;
 
@@ -27,9 +30,9 @@ pub(super) const OLD: u64 = 0;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Copies {
     /// Greater than this.
-    pub after: u64,
+    after: u64,
     /// Up to this one.
-    pub until: u64,
+    until: u64,
 }
 
 impl Copies {
@@ -68,7 +71,8 @@ impl Follower {
         }
         let directory = self.directories.get(id)?;
         // Compressed later, it still holds what came then.
-        let plain = siblings::uncompressed(name).and_then(|plain| directory.entries.get(&*plain)?.bearer);
+        let plain = siblings::without_suffix(Path::new(name));
+        let plain = plain.and_then(|plain| directory.entries.get(plain.as_os_str())?.bearer);
         match plain {
             Some(copy @ Bearer::Copy(_)) => return Some(copy),
             // It will be read, or was.
@@ -122,9 +126,7 @@ impl Follower {
             Bearer::Copy(_) => None,
         }
     }
-}
 
-impl Follower {
     /// Has what copies of a truncated file hold of its rest read before the file itself. Gives the position
     /// back where there is no copy.
     pub(super) fn read_copies(&mut self, id: FileId, before: Position) -> Option<Position> {
@@ -145,10 +147,9 @@ impl Follower {
             found.split_off(last).into_iter().map(|(_, copy)| copy).collect()
         } else {
             // What came after the copy was read, and nothing more of it is to be had.
-            let last = found.iter().rposition(|(_, copy)| was_read(copy, &before) == Some(true));
-            let is_first_unknown =
-                || found.first().is_some_and(|(_, copy)| was_read(copy, &before).is_none());
-            let last = last.or_else(|| is_first_unknown().then_some(0));
+            let read: Vec<Option<bool>> = found.iter().map(|(_, copy)| was_read(copy, &before)).collect();
+            let last = read.iter().rposition(|read| *read == Some(true));
+            let last = last.or_else(|| (read.first() == Some(&None)).then_some(0));
             self.pass_over(id, last.map_or(&[], |last| &found[..=last]));
             // It was made before its directory was listened to, or that is not listened to.
             if last.is_some() { Vec::new() } else { self.older_copies(id, &before).unwrap_or_default() }
@@ -229,7 +230,7 @@ impl Follower {
     fn copies_at(&mut self, id: FileId, places: &[(u64, PathBuf)]) -> Vec<(u64, Found)> {
         let mut found = Vec::new();
         for (number, path) in places {
-            if siblings::plain_beside(path).is_some_and(|plain| plain.exists()) {
+            if siblings::without_suffix(path).is_some_and(|plain| plain.exists()) {
                 // The compressor has not finished; and its plain file may be no copy at all.
                 continue;
             }

@@ -12,10 +12,7 @@ use super::{
     resume::Known,
     writers::{self, Writers},
 };
-use crate::{
-    observe::{FileId, Observer},
-    record::Ending,
-};
+use crate::{observe::FileId, record::Ending};
 
 /// The longest time until it is asked again who has a file open for writing.
 const ASK_AT_LEAST_EVERY: Duration = Duration::from_millis(250);
@@ -125,7 +122,7 @@ impl Follower {
         let FollowedFile { identity, position, copy_of, source, .. } = file;
         // A name that a pattern matched was kept for it.
         self.doubtful.extend(self.by_path.get(&source.path));
-        let exact = self.observer.as_deref().is_some_and(Observer::tells_truncations);
+        let exact = self.truncations_are_told();
         if let Some((original, start)) = copy_of
             && let Some(original) = self.file_mut(original)
         {

@@ -179,7 +179,7 @@ impl Print {
         Ok(true)
     }
 
-    /// The end of the first piece that is known.
+    /// The first piece that is known.
     pub fn first(&self) -> Option<&Mark> {
         self.marks.first()
     }

@@ -18,6 +18,7 @@ use std::{
     time::UNIX_EPOCH,
 };
 
+pub use self::name::without_suffix;
 use self::name::{Family, Generation};
 pub use self::search::find;
 use super::{
@@ -242,16 +243,6 @@ pub fn originals(name: &OsStr) -> Vec<OsString> {
     name::originals(name)
 }
 
-/// The file that this one is compressed from, by its name.
-pub fn plain_beside(path: &Path) -> Option<PathBuf> {
-    name::without_suffix(path)
-}
-
-/// The name without the suffix that compression gives, where it has one.
-pub fn uncompressed(name: &OsStr) -> Option<OsString> {
-    name::without_suffix(Path::new(name)).map(PathBuf::into_os_string)
-}
-
 /// The names under which the file of this name may be compressed.
 pub fn compressed(name: &OsStr) -> impl Iterator<Item = OsString> {
     Kind::ALL.into_iter().map(move |kind| [name, OsStr::new(kind.suffix())].into_iter().collect())
@@ -353,7 +344,7 @@ fn is_there_plain(sibling: &Sibling, siblings: &[Sibling]) -> bool {
     sibling.compressed.is_some()
         && siblings.iter().any(|plain| {
             plain.compressed.is_none()
-                && name::without_suffix(&sibling.path).as_ref() == Some(&plain.path)
+                && without_suffix(&sibling.path).as_ref() == Some(&plain.path)
                 && !sibling.clearly_older_than(plain)
         })
 }

@@ -94,8 +94,8 @@ impl Follower {
                 Change::Came => self.arrive(id, name, None),
                 Change::MovedFrom(cookie) => {
                     // One that nobody knows was there before, and will be nothing new by its next name.
-                    let old = self.is_generation_in(id, name).then_some(Bearer::Copy(OLD));
-                    if let Some(bearer) = self.depart(id, name).or(old) {
+                    let old = |it: &Self| it.is_generation_in(id, name).then_some(Bearer::Copy(OLD));
+                    if let Some(bearer) = self.depart(id, name).or_else(|| old(self)) {
                         self.successions.moving.insert(cookie, (bearer, Instant::now()));
                     }
                 }

@@ -35,9 +35,6 @@ const INIT: &str = include_str!("init.sh");
 const DRIVERS: [&str; 3] = ["virtio_pci", "virtio_console", "virtio_blk"];
 const PORTS: [(&str, Stream); 2] = [("stdout", Stream::Stdout), ("stderr", Stream::Stderr)];
 const DISK_MIB: u64 = 2048;
-/// A machine whose processors are busy elsewhere stalls the emulated ones for seconds: that is no fault of the
-/// kernel's. One that really hangs meets the time limit.
-const COMMAND_LINE: &str = "console=ttyS0 loglevel=5 panic=-1 nosoftlockup rcupdate.rcu_cpu_stall_suppress=1";
 /// How long a kernel in trouble may go on explaining itself on the console.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -214,7 +211,12 @@ impl Guest {
             .arg("-kernel")
             .arg(self.kernel.image())
             .args(["-initrd", &at("initramfs")])
-            .args(["-append", COMMAND_LINE])
+            // A machine whose processors are busy elsewhere stalls the emulated ones for seconds: that is no
+            // fault of the kernel's. One that really hangs meets the time limit.
+            .args([
+                "-append",
+                "console=ttyS0 loglevel=5 panic=-1 nosoftlockup rcupdate.rcu_cpu_stall_suppress=1",
+            ])
             .args(["-drive", &format!("file={},format=raw,if=virtio,cache=unsafe", at("disk"))])
             .args(["-device", "virtio-serial-pci"]);
         for name in ["stdout", "stderr", "status"] {

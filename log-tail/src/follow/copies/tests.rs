@@ -51,6 +51,17 @@ fn copy_and_truncate(log: &Path, to: &Path) {
     fs::write(log, "").unwrap();
 }
 
+/// A log that was read and truncated, beside a generation that was there before anything was followed.
+fn following_beside_an_old_generation(log: &Path, old: &Path) -> Follower {
+    fs::write(old, "old\n").unwrap();
+    fs::write(log, "one\n").unwrap();
+    let mut follower = following(log);
+    assert_eq!(look(&mut follower, 9), "one\n");
+    fs::write(log, "").unwrap();
+    assert_eq!(look(&mut follower, 9), "");
+    follower
+}
+
 fn names(dir: &Path) -> (PathBuf, [PathBuf; 3]) {
     (dir.join("app.log"), [1, 2, 3].map(|number| dir.join(format!("app.log.{number}"))))
 }
@@ -75,12 +86,7 @@ fn a_second_copy_made_while_the_first_is_read_is_read_after_it() {
 fn copies_of_what_was_never_read_are_read_wherever_they_were_shifted_to() {
     let dir = tempfile::tempdir().unwrap();
     let (log, copies) = names(dir.path());
-    fs::write(&copies[0], "old\n").unwrap();
-    fs::write(&log, "one\n").unwrap();
-    let mut follower = following(&log);
-    assert_eq!(look(&mut follower, 9), "one\n");
-    fs::write(&log, "").unwrap();
-    assert_eq!(look(&mut follower, 9), "");
+    let mut follower = following_beside_an_old_generation(&log, &copies[0]);
     for line in ["two\n", "three\n"] {
         fs::write(&log, line).unwrap();
         for number in [1, 0] {
@@ -98,12 +104,7 @@ fn copies_of_what_was_never_read_are_read_wherever_they_were_shifted_to() {
 fn what_an_old_generation_is_compressed_to_is_no_copy() {
     let dir = tempfile::tempdir().unwrap();
     let (log, copies) = names(dir.path());
-    fs::write(&copies[0], "old\n").unwrap();
-    fs::write(&log, "one\n").unwrap();
-    let mut follower = following(&log);
-    assert_eq!(look(&mut follower, 9), "one\n");
-    fs::write(&log, "").unwrap();
-    assert_eq!(look(&mut follower, 9), "");
+    let mut follower = following_beside_an_old_generation(&log, &copies[0]);
     fs::write(&log, "two\n").unwrap();
     // A log is copied as it is compressed; and an old one is compressed.
     for (name, text) in [("app.log.2.gz", "two\n"), ("app.log.1.gz", "old\n")] {
