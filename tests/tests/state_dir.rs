@@ -9,7 +9,7 @@ use std::{
 };
 
 use log_tail_tests::{prelude::*, run::binary};
-use nix::unistd::geteuid;
+use nix::{sys::signal::Signal, unistd::geteuid};
 
 fn keeping(state: &StateDir, log: &Path, args: &[&str]) -> LogTail {
     LogTail::plain().args(args).keeping(state).arg(log)
@@ -50,6 +50,35 @@ fn where_to_start_is_said_only_for_files_that_were_never_seen() {
         };
         run(keeping(&state, &log, args).arg("-q").arg(other), expected);
     }
+}
+
+/// From the moment at which it says that it follows.
+#[test]
+fn a_file_that_gave_nothing_before_log_tail_was_killed_is_known() {
+    let (_place, log, state) = place();
+    create(&log, "1\n2\n");
+    let first = keeping(&state, &log, &["--from", "end"]).follow();
+    first.signal(Signal::SIGKILL);
+    drop(first.wait());
+    append(&log, "3\n");
+    fs::rename(&log, log.with_extension("log.1")).expect("renamed");
+    create(&log, "4\n");
+    run(keeping(&state, &log, &["--from", "end"]), "3\n4\n");
+}
+
+#[test]
+fn a_new_file_that_gave_nothing_before_log_tail_was_killed_is_known() {
+    let (place, log, state) = place();
+    create(&log, "1\n");
+    let pattern = place.path("*.log");
+    let first = LogTail::plain().args(["--from", "end"]).keeping(&state).arg(&pattern).follow();
+    let other = place.path("other.log");
+    create(&other, "");
+    state.wait_for_offset(&other, 0);
+    first.signal(Signal::SIGKILL);
+    drop(first.wait());
+    append(&other, "2\n");
+    run(LogTail::plain().args(["--from", "end", "-q"]).keeping(&state).arg(&pattern), "2\n");
 }
 
 #[test]
@@ -240,7 +269,7 @@ fn a_run_that_could_not_commit_says_so_at_its_end_and_the_next_one_repeats() {
     for _ in 0..2 {
         let tail = in_small_tmpfs(&disk).keeping(&StateDir::new(disk.join("state"))).arg(&log).follow();
         tail.wait_for_stdout("1\n");
-        tail.signal(nix::sys::signal::Signal::SIGTERM);
+        tail.signal(Signal::SIGTERM);
         tail.wait().assert_exit(1).assert_says(&["cannot write checkpoints", "make room"]);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    io::Read as _,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -9,6 +10,7 @@ use std::{
 };
 
 use log_tail_tests::{account::Account, prelude::*, runs::Runs};
+use nix::sys::signal::Signal;
 
 /// What makes `app.log.1.gz` of `app.log.1`, by its suffix.
 const COMPRESSORS: [(&str, &[&str]); 4] =
@@ -144,6 +146,49 @@ fn three_generations_compressed_while_nobody_looked_are_read_in_order() {
             f.run();
             f.assert_exactly_what_was_written();
         });
+    }
+}
+
+/// It stands in the state, with nothing to know it by but an inode that is no more.
+#[test]
+fn a_generation_that_was_found_but_not_read_may_be_compressed() {
+    for compressed in [&["app.log.1"][..], &["app.log.1", "app.log.2"]] {
+        let place = Place::new();
+        let (log, state) = (place.path("app.log"), StateDir::new(place.path("state")));
+        let follow = || LogTail::plain().args(["--from", "beginning"]).keeping(&state).arg(&log);
+        create(&log, "a 0\n");
+        let first = follow().follow();
+        first.wait_for_stdout("a 0\n");
+        first.terminate();
+        // More than fits into a pipe that nobody reads, and into what waits before it.
+        let rest = (1..200_000).map(|number| format!("a {number}\n")).collect::<Vec<_>>().concat();
+        append(&log, &rest);
+        fs::rename(&log, place.path("app.log.2")).expect("renamed");
+        create(place.path("app.log.1"), "b 0\n");
+        create(&log, "c 0\n");
+        let mut second = follow().unheard().follow();
+        let mut pipe = second.take_stdout();
+        second.signal(Signal::SIGKILL);
+        drop(second.wait());
+        let mut came = String::from("a 0\n");
+        pipe.read_to_string(&mut came).expect("what was in the pipe");
+        for name in compressed {
+            assert!(compress(&["gzip"], &place.path(name)), "gzip {name}");
+        }
+        let third = follow().follow();
+        third.wait_until_stdout("the last line", |stdout| stdout.ends_with(b"c 0\n"));
+        // Half a line in the pipe comes again whole; and so does what was not committed.
+        came.truncate(came.rfind('\n').map_or(0, |newline| newline + 1));
+        came += &third.terminate().text();
+        let mut seen = std::collections::HashSet::new();
+        let firsts: Vec<&str> = came.lines().filter(|line| seen.insert(*line)).collect();
+        let all = format!("a 0\n{rest}b 0\nc 0\n");
+        assert!(
+            firsts.iter().copied().eq(all.lines()),
+            "{compressed:?}: {} of {}",
+            firsts.len(),
+            all.lines().count()
+        );
     }
 }
 

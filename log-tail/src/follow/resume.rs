@@ -198,17 +198,35 @@ impl Follower {
         });
         // Nothing came after the file that bears the name now.
         let mut since: Option<Option<Since>> = None;
+        // Those that were found and not read: by nothing but their inodes. Where they belong, and after which file.
+        let mut unread = Vec::new();
+        let mut gap = None;
         for known in &list {
             let found = self.find_known(&path, known, &siblings);
+            if found.is_none() && known.offset == 0 && !known.finished {
+                unread.push(known.clone());
+                let at = self.names.get(id.0).map_or(0, |name| name.line.len());
+                let came_after = since.clone().unwrap_or(Some(Since { sibling: None, seen_s: known.seen_s }));
+                gap.get_or_insert((at, came_after));
+            } else if found.is_none() {
+                self.memory.elsewhere.insert(known.identity, known.clone());
+            }
             since = Some(match &found {
                 Some((file, None)) if self.file(*file).is_some_and(|file| file.path == path) => None,
                 Some((_, sibling)) => Some(Since { sibling: sibling.clone(), seen_s: known.seen_s }),
                 None => Some(Since { sibling: None, seen_s: known.seen_s }),
             });
-            match found {
-                Some((file, _)) => self.line_up_known(id, file),
-                None => {
-                    self.memory.elsewhere.insert(known.identity, known.clone());
+            if let Some((file, _)) = found {
+                self.line_up_known(id, file, None);
+            }
+        }
+        if let Some((at, Some(since))) = gap {
+            // Plain ones are known by their inodes.
+            let mut found = self.generations_since(&path, siblings.clone(), &since, &list);
+            found.retain(|found| matches!(found.content, Content::Compressed(_)));
+            for (at, (known, found)) in (at..).zip(unread.drain(..found.len().min(unread.len())).zip(found)) {
+                if let Some(file) = self.add_generation(&path, found, Position::at(0), Some(known.number)) {
+                    self.line_up_known(id, file, Some(at));
                 }
             }
         }
@@ -216,9 +234,12 @@ impl Follower {
             for found in self.generations_since(&path, siblings, &since, &list) {
                 let (position, number) = self.known_of(&path, &found);
                 if let Some(file) = self.add_generation(&path, found, position, number) {
-                    self.line_up_known(id, file);
+                    self.line_up_known(id, file, None);
                 }
             }
+        }
+        for known in unread {
+            self.memory.elsewhere.insert(known.identity, known);
         }
         self.memory.by_path.remove(&path);
         true
@@ -256,9 +277,10 @@ impl Follower {
         }
     }
 
-    fn line_up_known(&mut self, id: NameId, file: FileId) {
+    /// Puts the file into the name's line: at this place, or at its end.
+    fn line_up_known(&mut self, id: NameId, file: FileId, at: Option<usize>) {
         if let Some(name) = self.names.get_mut(id.0) {
-            name.line.push(Bearer::File(file));
+            name.line.insert(at.unwrap_or(name.line.len()), Bearer::File(file));
         }
     }
 
@@ -364,6 +386,7 @@ fn unread(siblings: &[Sibling], since: &Since, known: &[Known]) -> Vec<Sibling> 
 }
 
 /// After which file those that are not known came.
+#[derive(Clone)]
 struct Since {
     sibling: Option<Sibling>,
     seen_s: u64,

@@ -74,6 +74,9 @@ impl Loop {
         }
         let refused = add_names(&mut follower, settings)?;
         follower.begin();
+        if let Some(progress) = &mut progress {
+            progress.register(&mut follower);
+        }
         let several = settings.names.len() > 1 || settings.names.iter().any(|name| is_followed_pattern(name));
         let format: Box<dyn Format> = match settings.format {
             OutputFormat::Text => Box::new(Text::new(settings.headers.are_shown(several))),

@@ -8,7 +8,7 @@ use std::{
     collections::VecDeque,
     io,
     path::PathBuf,
-    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError},
+    sync::mpsc::{self, Receiver, RecvError, RecvTimeoutError, Sender, TryRecvError},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
@@ -134,6 +134,19 @@ impl Keeper {
         self.next = now + INTERVAL;
         if !self.is_committing && !self.pending.is_empty() {
             self.hand_over();
+        }
+    }
+
+    /// Commits what was noted, and waits for it. What could not be committed is tried again like any other batch.
+    pub fn commit_now(&mut self) {
+        if !self.is_committing && !self.pending.is_empty() {
+            self.hand_over();
+        }
+        if self.is_committing {
+            match self.outcomes.recv() {
+                Ok(outcome) => self.settle(outcome, Instant::now()),
+                Err(RecvError) => self.thread_is_gone(),
+            }
         }
     }
 

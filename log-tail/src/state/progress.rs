@@ -112,6 +112,14 @@ impl Progress {
         self.keeper.commit();
     }
 
+    /// Commits which files are followed and where each starts, and waits for it: whoever is told that they are
+    /// followed may rely on that, whatever happens next.
+    pub fn register(&mut self, follower: &mut Follower) {
+        self.take_touched(follower);
+        self.note_changes(follower);
+        self.keeper.commit_now();
+    }
+
     /// Has the files noted that are new, or bear another name.
     pub fn take_touched(&mut self, follower: &mut Follower) {
         for (number, start) in follower.take_touched() {
