@@ -37,8 +37,11 @@ pub struct Doorbell {
     /// The size, in bytes, plus 1, before the truncation that is being done; 0 where none is, or where the kernel
     /// skipped the program that notes it.
     pub size_before_plus_one: u64,
+    /// Bytes that were cut out of it since the reader last looked, so that what follows them moved toward the front
+    /// (`FALLOC_FL_COLLAPSE_RANGE`).
+    pub collapsed_bytes: u64,
     /// Fills the cache line.
-    pub reserved: [u64; 3],
+    pub reserved: [u64; 2],
 }
 
 /// The doorbell that stands for every file: rung when the ring had no room for a hint.

@@ -31,6 +31,9 @@ offsets! {
     INODE_SIZE = "inode.i_size";
     IATTR_VALID = "iattr.ia_valid";
     IATTR_SIZE = "iattr.ia_size";
+    REQUEST_FILE = "io_kiocb.file";
+    KIOCB_FILE = "kiocb.ki_filp";
+    DIO_KIOCB = "iomap_dio.iocb";
     TASK_MIGRATION_DISABLED = "task_struct.migration_disabled";
 }
 
@@ -56,6 +59,18 @@ unsafe fn member<T: Copy>(base: *const u8, offset: &Global<u64>) -> T {
 #[derive(Clone, Copy)]
 pub struct File(pub *const u8);
 
+/// A `struct io_kiocb *`: a request of io_uring.
+#[derive(Clone, Copy)]
+pub struct Request(pub *const u8);
+
+/// A `struct kiocb *`: one write that may go on after its system call.
+#[derive(Clone, Copy)]
+pub struct Kiocb(pub *const u8);
+
+/// A `struct iomap_dio *`: direct I/O that is under way.
+#[derive(Clone, Copy)]
+pub struct Dio(pub *const u8);
+
 /// A `struct inode *`.
 #[derive(Clone, Copy)]
 pub struct Inode(*const u8);
@@ -77,6 +92,37 @@ impl File {
     pub fn inode(self) -> Inode {
         // SAFETY: the verifier types `self.0` as `struct file *`.
         Inode(unsafe { member(self.0, &FILE_INODE) })
+    }
+}
+
+impl Request {
+    /// The file of a request for one. Of a request that has ended it may be anything, and is read as safely.
+    #[inline(always)]
+    pub fn file(self) -> File {
+        // SAFETY: the verifier types `self.0` as `struct io_kiocb *`.
+        File(unsafe { member(self.0, &REQUEST_FILE) })
+    }
+}
+
+impl Kiocb {
+    #[inline(always)]
+    pub fn file(self) -> File {
+        // SAFETY: the verifier types `self.0` as `struct kiocb *`.
+        File(unsafe { member(self.0, &KIOCB_FILE) })
+    }
+}
+
+impl Dio {
+    #[inline(always)]
+    pub fn file(self) -> File {
+        // SAFETY: the verifier types `self.0` as `struct iomap_dio *`.
+        Kiocb(unsafe { member(self.0, &DIO_KIOCB) }).file()
+    }
+
+    /// The same for as long as it is under way, and nothing to read through.
+    #[inline(always)]
+    pub fn address(self) -> u64 {
+        self.0 as u64
     }
 }
 

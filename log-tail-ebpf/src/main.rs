@@ -25,17 +25,20 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, FEntryContext, FExitContext},
 };
 use log_tail_common::{
-    HINT_ENTRY_CAME, HINT_ENTRY_MOVED_FROM, HINT_ENTRY_MOVED_TO, HINT_ENTRY_WENT, HINT_MOVE, HINT_UNLINK,
+    HINT_APPEND, HINT_ENTRY_CAME, HINT_ENTRY_MOVED_FROM, HINT_ENTRY_MOVED_TO, HINT_ENTRY_WENT, HINT_MOVE, HINT_UNLINK,
 };
 
 use crate::{
-    kernel::{Changes, Dentry, File, Task},
-    maps::{Ring, bell_of, entry_changed, switched},
+    kernel::{Changes, Dentry, Dio, File, Kiocb, Request, Task},
+    maps::{Ring, bell_of, ended, entry_changed, switched, will_end},
 };
+
+/// A mode of fallocate: include/uapi/linux/falloc.h.
+const FALLOC_FL_COLLAPSE_RANGE: i32 = 0x08;
 
 /// Bytes were written to `file`, or an error is returned.
 #[inline(always)]
-fn wrote(ctx: &FExitContext, file: File, returned: i64, ring: Ring) -> i32 {
+fn wrote(ctx: &impl EbpfContext, file: File, returned: i64, ring: Ring) -> i32 {
     let inode = file.inode();
     if returned > 0
         && inode.is_regular()
@@ -66,13 +69,97 @@ macro_rules! on_write {
 
 on_write!("vfs_write", vfs_write, vfs_write_plain, file: 0, arguments: 4);
 on_write!("vfs_writev", vfs_writev, vfs_writev_plain, file: 0, arguments: 5);
-// sendfile, splice.
+// splice, sendfile: of the file that was named, which may be an overlay's.
+on_write!("do_splice", do_splice, do_splice_plain, file: 2, arguments: 6);
+on_write!("do_splice_direct", do_splice_direct, do_splice_direct_plain, file: 2, arguments: 6);
+// The same, of the real file under an overlay.
 on_write!("iter_file_splice_write", iter_file_splice_write, iter_file_splice_write_plain, file: 1, arguments: 5);
 // What coreutils' cat and cp use.
 on_write!("vfs_copy_file_range", vfs_copy_file_range, vfs_copy_file_range_plain, file: 2, arguments: 6);
 // The real file under an overlay; loop devices and nfsd.
 on_write!("vfs_iter_write", vfs_iter_write, vfs_iter_write_plain, file: 0, arguments: 4);
 on_write!("vfs_iocb_iter_write", vfs_iocb_iter_write, vfs_iocb_iter_write_plain, file: 0, arguments: 3);
+// What `cp --reflink` uses.
+on_write!("vfs_clone_file_range", vfs_clone_file_range, vfs_clone_file_range_plain, file: 2, arguments: 6);
+
+/// After `vfs_fallocate`. What it makes room for is no text yet; but the reader's offset may be another's now.
+#[fexit(function = "vfs_fallocate")]
+fn vfs_fallocate(ctx: FExitContext) -> i32 {
+    let file = File(ctx.arg(0));
+    if ctx.arg::<i32>(4) == 0
+        && let Some(bell) = bell_of(file.inode())
+    {
+        if ctx.arg::<i32>(1) & FALLOC_FL_COLLAPSE_RANGE != 0 {
+            bell.collapsed(ctx.arg(3));
+        }
+        bell.tell(&ctx, HINT_APPEND);
+    }
+    0
+}
+
+/// After `io_write`, io_uring's own way to a file's `write_iter`: tried once by whoever submits and again by a worker.
+/// What it returns says how the request ends, not whether bytes were written.
+#[fexit(function = "io_write")]
+fn io_write(ctx: FExitContext) -> i32 {
+    wrote(&ctx, Request(ctx.arg(0)).file(), 1, Ring::Exchange)
+}
+
+/// After `io_write`, where the verifier knows no `xchg`.
+#[fexit(function = "io_write")]
+fn io_write_plain(ctx: FExitContext) -> i32 {
+    wrote(&ctx, Request(ctx.arg(0)).file(), 1, Ring::Plain)
+}
+
+/// What a filesystem calls when a read or write that went on after its system call has ended: the bytes are there.
+macro_rules! on_completion {
+    ($function:literal, $exchange:ident, $plain:ident) => {
+        #[doc = concat!("Before `", $function, "`.")]
+        #[fentry(function = $function)]
+        fn $exchange(ctx: FEntryContext) -> i32 {
+            wrote(&ctx, Kiocb(ctx.arg(0)).file(), ctx.arg(1), Ring::Exchange)
+        }
+
+        #[doc = concat!("Before `", $function, "`, where the verifier knows no `xchg`.")]
+        #[fentry(function = $function)]
+        fn $plain(ctx: FEntryContext) -> i32 {
+            wrote(&ctx, Kiocb(ctx.arg(0)).file(), ctx.arg(1), Ring::Plain)
+        }
+    };
+}
+
+// io_uring with O_DIRECT.
+on_completion!("io_complete_rw", before_io_complete_rw, before_io_complete_rw_plain);
+// libaio, also where the write was done within the system call. Up to 5.15 there is a third argument.
+on_completion!("aio_complete_rw", before_aio_complete_rw, before_aio_complete_rw_plain);
+
+/// Direct I/O has been done, and is about to be ended: its file's size may be the old one yet.
+#[fentry(function = "iomap_dio_complete")]
+fn before_iomap_dio_complete(ctx: FEntryContext) -> i32 {
+    will_end(Dio(ctx.arg(0)));
+    0
+}
+
+/// What frees its argument has returned. All filesystems' asynchronous direct writes come here, also those to the real
+/// file under an overlay: the completions above have the overlay's.
+#[inline(always)]
+fn direct_io_ended(ctx: &FExitContext, ring: Ring) -> i32 {
+    if let Some(bell) = ended(Dio(ctx.arg(0))) {
+        bell.appended(ctx, ring);
+    }
+    0
+}
+
+/// After `iomap_dio_complete`.
+#[fexit(function = "iomap_dio_complete")]
+fn iomap_dio_complete(ctx: FExitContext) -> i32 {
+    direct_io_ended(&ctx, Ring::Exchange)
+}
+
+/// After `iomap_dio_complete`, where the verifier knows no `xchg`.
+#[fexit(function = "iomap_dio_complete")]
+fn iomap_dio_complete_plain(ctx: FExitContext) -> i32 {
+    direct_io_ended(&ctx, Ring::Plain)
+}
 
 /// A program of its own for each place of the dentry: whichever argument a branch would not use, the
 /// compiler may load before it, and the verifier refuses that.

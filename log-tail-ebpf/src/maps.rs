@@ -11,7 +11,9 @@
 //! * [`Ring::Plain`], older kernels, whose verifier knows no `xchg`: a plain load, then a plain store.
 //!   The hook runs after the write has dropped the inode's lock, and `up_write` is a locked read-modify-write
 //!   (kernel/locking/rwsem.c, `__up_write`: `atomic_long_fetch_add_release`), which on x86 orders every
-//!   earlier store before every later load. Kernels that old run fexit programs on x86 alone (arm64 from
+//!   earlier store before every later load. Direct I/O that ends after its system call drops `i_dio_count` with a
+//!   locked instruction after the size was set (fs/iomap/direct-io.c, `iomap_dio_complete`: `inode_dio_end`), and its
+//!   hooks run after that. Kernels that old run fexit programs on x86 alone (arm64 from
 //!   6.0). Two writers may both find `rung` clear: the second hint is answered for nothing.
 //!
 //! # What the kernel skips
@@ -32,7 +34,7 @@ use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
     helpers::{bpf_ktime_get_ns, bpf_probe_read_kernel_str_bytes},
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use aya_log_ebpf::{debug, warn};
 use log_tail_common::{
@@ -40,7 +42,7 @@ use log_tail_common::{
     OVERFLOW_SLOT, SKIPPED_SLOT,
 };
 
-use crate::kernel::{Dentry, Inode, Task};
+use crate::kernel::{Dentry, Dio, Inode, Task};
 
 /// Which inodes are followed, and the index of each one's doorbell. Sized by the loader.
 #[map]
@@ -57,6 +59,11 @@ static HINTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 /// One element: this processor's counters.
 #[map]
 static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
+
+/// Direct I/O of followed files that is ending, by [`Dio::address`]: their doorbells' indices. What is lost of it for
+/// want of room, the sweep finds.
+#[map]
+static ENDING: LruHashMap<u64, u32> = LruHashMap::with_max_entries(1024, 0);
 
 /// Of one processor.
 struct Waiting {
@@ -106,6 +113,23 @@ pub fn bell_of(inode: Inode) -> Option<Bell> {
     let slot = FOLLOWED.get_ptr(inode.key())?;
     // SAFETY: a non-NULL map value; user space replaces it whole or not at all.
     bell_at(unsafe { *slot })
+}
+
+/// Notes whose direct I/O this is: nobody can say any more when it has ended.
+#[inline(always)]
+pub fn will_end(dio: Dio) {
+    if let Some(bell) = bell_of(dio.file().inode()) {
+        let _ = ENDING.insert(dio.address(), bell.slot, 0);
+    }
+}
+
+/// The doorbell of the inode whose direct I/O this was, if it is followed.
+#[inline(always)]
+pub fn ended(dio: Dio) -> Option<Bell> {
+    // SAFETY: a non-NULL map value; that of another one, where it was used again meanwhile, is an index as well.
+    let slot = unsafe { *ENDING.get_ptr(dio.address())? };
+    let _ = ENDING.remove(dio.address());
+    bell_at(slot)
 }
 
 impl Bell {
@@ -184,6 +208,13 @@ impl Bell {
         unsafe { (&raw mut (*self.state).size_before_plus_one).write_volatile(0) };
     }
 
+    /// So many bytes were cut out of it: what the reader knows by its offset lies elsewhere now.
+    #[inline(always)]
+    pub fn collapsed(self, length: u64) {
+        // SAFETY: `state` is a map element.
+        add(unsafe { &raw mut (*self.state).collapsed_bytes }, length);
+    }
+
     /// The kernel may have skipped a program: submits a hint unless one is already on its way. That is no
     /// event of a file's, so it is not counted.
     #[inline(always)]
@@ -206,7 +237,7 @@ impl Bell {
         }
     }
 
-    /// Something happened to the inode's names.
+    /// Something happened to the inode that happens rarely: a hint each time.
     #[inline(always)]
     pub fn tell(self, ctx: &impl EbpfContext, kind: u32) {
         debug!(ctx, "hint {} for slot {}", kind, self.slot);

@@ -22,7 +22,7 @@ use tokio::{
 use crate::{
     cli::Settings,
     follow::Follower,
-    observe::{Hint, Readiness, stat},
+    observe::{Hint, Readiness, mounts::Mounts, stat},
     output::{
         Format, Queue,
         stdout::{Flushed, Stdout},
@@ -64,6 +64,8 @@ struct Loop {
     follower: Follower,
     /// Readable when the observer has hints. None with `--no-follow`.
     readiness: Option<AsyncFd<Readiness>>,
+    /// None with `--no-follow`, and where there is no proc(5).
+    mounts: Option<Mounts>,
     format: Box<dyn Format>,
     queue: Queue,
     stdout: Stdout,
@@ -127,6 +129,10 @@ impl Loop {
                     result.context("waiting for hints")?;
                     self.metrics.wakeups.add(1);
                     self.drain()?;
+                }
+                result = changed(self.mounts.as_ref()), if !self.stopping => {
+                    result.context("waiting for mounts")?;
+                    self.follower.mounts_changed(Instant::now());
                 }
                 result = self.stdout.writable(), if self.blocked => {
                     result.context("waiting for standard output")?;
@@ -302,6 +308,13 @@ async fn readable(readiness: Option<&AsyncFd<Readiness>>, undrained: bool) -> io
             readiness.readable().await?.clear_ready();
             Ok(())
         }
+        None => std::future::pending().await,
+    }
+}
+
+async fn changed(mounts: Option<&Mounts>) -> io::Result<()> {
+    match mounts {
+        Some(mounts) => mounts.changed().await,
         None => std::future::pending().await,
     }
 }

@@ -25,6 +25,7 @@ pub mod runs;
 pub mod seeded;
 pub mod state;
 pub mod torture;
+pub mod ways;
 pub mod write;
 
 use std::time::Duration;

@@ -113,6 +113,12 @@ impl LogTail {
         Self::plain().with_metrics().args(["--sweep", "1h"])
     }
 
+    /// With this backend.
+    #[must_use]
+    pub fn through(backend: Backend) -> Self {
+        Self { backend: Some(backend), ..Self::bare().args(["--backend", backend.word()]) }
+    }
+
     fn with_metrics(mut self) -> Self {
         self.has_metrics = true;
         self.args(["--metrics", "127.0.0.1:0"])

@@ -83,6 +83,11 @@ impl Descriptors {
         self.open.pop(&id);
     }
 
+    /// The file's descriptor, where it is open.
+    pub fn peek(&self, id: FileId) -> Option<&File> {
+        self.kept.get(&id).or_else(|| self.open.peek(&id))
+    }
+
     /// How many are open.
     #[cfg(test)]
     pub fn open_files(&self) -> usize {

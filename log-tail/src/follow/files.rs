@@ -226,6 +226,10 @@ impl Follower {
         if !file.answered {
             file.answered = true;
             let answer = self.observer.as_mut().map(|observer| observer.answer(id)).unwrap_or_default();
+            if answer.collapsed_bytes > 0 {
+                self.collapsed(id, answer.collapsed_bytes);
+            }
+            let Some(file) = self.files.get_mut(id.0 as usize) else { return Turn::Over };
             if let Some(told) = file.told.with(answer) {
                 file.told = Told::default();
                 self.truncation_told(id, told);
@@ -245,7 +249,7 @@ impl Follower {
             return Turn::GoOn;
         }
         let Some(file) = self.files.get_mut(id.0 as usize) else { return Turn::Over };
-        if file.end.is_some_and(|end| file.position.read_to() >= end) {
+        if file.end.is_some_and(|end| file.position.looked_to() >= end) {
             return Turn::Over;
         }
         let observer = self.observer.as_deref();

@@ -7,8 +7,10 @@
 //! * the inode that bore a name before is read to its end before the one that bears it now;
 //! * an inode that lost its name is read on for a grace time, because its writer may hold it open.
 
+mod collapsed;
 mod comers;
 mod compressed;
+mod copied_up;
 mod copies;
 mod descriptors;
 mod directories;
@@ -19,6 +21,7 @@ mod glob;
 mod identity;
 #[cfg(test)]
 mod model;
+mod mounts;
 mod names;
 mod places;
 mod print;
@@ -33,6 +36,7 @@ mod sweep;
 mod trail;
 mod truncation;
 mod writers;
+mod zeros;
 
 use std::{
     collections::VecDeque,
@@ -51,6 +55,7 @@ use self::{
     directories::{Directories, PatternId, Waiting},
     files::FollowedFile,
     glob::Pattern,
+    mounts::Mounts,
     names::{Name, NameId},
     reader::Reader,
     resume::Memory,
@@ -170,6 +175,7 @@ pub struct Follower {
     suspects: Suspects,
     skips: Skips,
     successions: Successions,
+    mounts: Mounts,
     notices: Vec<Notice>,
     counts: Counts,
     stopping: bool,
@@ -213,6 +219,7 @@ impl Follower {
             suspects: Suspects::default(),
             skips: Skips::default(),
             successions: Successions::default(),
+            mounts: Mounts::default(),
             notices: Vec::new(),
             counts: Counts::default(),
             stopping: false,
@@ -317,7 +324,8 @@ impl Follower {
         let leaving = self.leaving.front().map(|(at, _)| *at);
         let recheck = self.rechecks.iter().map(|(at, _)| *at).min();
         let ask = self.asks.iter().map(|(at, _)| *at).min();
-        [leaving, recheck, ask, self.suspects.verdict_at(), self.skips.due, self.successions.again_at]
+        let [verdict, mounts] = [self.suspects.verdict_at(), self.mounts.due()];
+        [leaving, recheck, ask, verdict, mounts, self.skips.due, self.successions.again_at]
             .into_iter()
             .flatten()
             .min()
@@ -337,6 +345,7 @@ impl Follower {
         }
         self.ask_again(now);
         self.look_at_skipped(now);
+        self.look_at_mounts(now);
         self.judge_suspects(now);
         self.settle();
     }

@@ -202,7 +202,9 @@ impl Follower {
             }
         };
         let unsure = self.names.get_mut(id.0).is_some_and(|name| std::mem::take(&mut name.unsure));
-        if let Some(file) = bears.filter(|_| known == Some(Identity::of(&metadata))) {
+        let mut is_known =
+            |file| known == Some(Identity::of(&metadata)) || self.is_copied_up(file, &path, &metadata);
+        if let Some(file) = bears.filter(|file| is_known(*file)) {
             self.settle_in(id, file);
             return Ok(());
         }
@@ -301,8 +303,9 @@ impl Follower {
         number: Option<u64>,
     ) -> Result<FileId, NotFollowable> {
         let identity = Identity::of(metadata);
-        if let Some(id) = self.by_identity.get(&identity) {
-            return Ok(*id);
+        let known = self.by_identity.get(&identity).copied();
+        if let Some(id) = known.or_else(|| self.before_copied_up(&descriptor, identity)) {
+            return Ok(id);
         }
         let offset = start_offset(&descriptor, metadata.len(), start)
             .map_err(|source| NotFollowable::System { path: path.to_owned(), source })?;

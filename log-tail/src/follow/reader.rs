@@ -15,7 +15,11 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 
-use super::{print::Print, trail::Trail};
+use super::{
+    print::{HEAD_BYTES, Print},
+    trail::Trail,
+    zeros::{self, Zeros},
+};
 use crate::record::Ending;
 
 /// Bytes asked for at once: large enough that system calls do not count, small enough to stay in the
@@ -35,6 +39,8 @@ pub struct Position {
     /// A piece of the line at `handed_on` was handed on.
     within_line: bool,
     context: Context,
+    /// Up to here there was nothing but zeros behind what was read, where that is further.
+    zeros_to: u64,
     /// What the bytes that were read are recognised by.
     pub print: Print,
     /// Where their lines ended, where nobody tells of truncations.
@@ -152,6 +158,37 @@ impl Position {
         self
     }
 
+    /// Whether the bytes that were read last lie before this offset in the file.
+    pub fn is_context_at(&self, file: &File, offset: u64) -> bool {
+        let mut found = [0; CONTEXT_BYTES];
+        let context = self.context.get();
+        let found = &mut found[..context.len()];
+        let from = offset.checked_sub(context.len() as u64);
+        !context.is_empty()
+            && from.is_some_and(|from| file.read_exact_at(found, from).is_ok())
+            && found == context
+    }
+
+    /// The first byte that was not handed on lies at another offset of the file now. It is recognised from now on by
+    /// what lies there.
+    pub fn move_to(&mut self, offset: u64, file: &File) {
+        self.handed_on = offset;
+        self.zeros_to = 0;
+        self.trail.truncate_to(0);
+        self.print = Print::default();
+        let mut piece = [0; HEAD_BYTES];
+        let mut before = |end: u64, most: usize| {
+            let piece = &mut piece[..usize::try_from(end).map_or(most, |end| end.min(most))];
+            file.read_exact_at(piece, end - piece.len() as u64).is_ok().then(|| piece.to_vec())
+        };
+        if let Some(head) = before(offset.min(HEAD_BYTES as u64), HEAD_BYTES) {
+            self.print.note_head(&head);
+        }
+        if let Some(last) = before(offset, CONTEXT_BYTES) {
+            self.print.note(offset, &last);
+        }
+    }
+
     /// Offset of the first byte that was not handed on.
     pub fn handed_on(&self) -> u64 {
         self.handed_on
@@ -160,6 +197,11 @@ impl Position {
     /// Offset of the first byte that was not read.
     pub fn read_to(&self) -> u64 {
         self.handed_on + self.held.len() as u64
+    }
+
+    /// Offset up to which nothing more is to be read: behind the zeros at the end, which wait for something else.
+    pub fn looked_to(&self) -> u64 {
+        self.read_to().max(self.zeros_to)
     }
 
     /// Bytes held back because their line is not complete.
@@ -183,6 +225,13 @@ impl Position {
         let mut trail = std::mem::take(&mut self.trail);
         trail.truncate_to(0);
         *self = Self { trail, ..Self::default() };
+    }
+
+    /// So many bytes of a hole are no text.
+    fn pass_over(&mut self, hole: u64) {
+        self.handed_on += hole;
+        let zeros = usize::try_from(hole).map_or(CONTEXT_BYTES, |hole| hole.min(CONTEXT_BYTES));
+        self.context.set(&[0; CONTEXT_BYTES][..zeros]);
     }
 
     /// What lies before the offset is now taken to be what it should be: the file was written over there.
@@ -241,19 +290,39 @@ impl Reader {
         let before = buffer.len();
         buffer.reserve(if fresh { BLOCK_BYTES } else { BLOCK_BYTES.min(before.max(4096)) });
         let offset = position.handed_on + before as u64;
+        let file = if let Input::File(file) = &input { Some(*file) } else { None };
         let read = match input {
             Input::File(file) => read_at(file, &mut buffer, offset, position.context.get()),
             Input::Stream(stream) => read_on(stream, &mut buffer),
         };
-        let outcome = match read {
+        let zeros = match (&read, file) {
+            (Ok(Read::Bytes), Some(file)) => text_of(file, offset, &buffer[before..]),
+            _ => Ok(Zeros::none(buffer.len() - before)),
+        };
+        let outcome = match read.and_then(|read| Ok((read, zeros?))) {
             Err(error) => Err(error),
-            Ok(Read::Bytes) if changed() => Ok(Step::Changed),
-            Ok(Read::Bytes) => {
-                position.context.set(&buffer[before..]);
-                return Ok(self.cut(position, buffer, before, fresh));
+            Ok((Read::Bytes, _)) if changed() => Ok(Step::Changed),
+            // In the middle of a line they are as much a part of it as the rest.
+            Ok((Read::Bytes, Zeros::Hole(length))) if fresh && !position.within_line => {
+                position.pass_over(length);
+                Ok(Step::Held)
             }
-            Ok(Read::Nothing) => Ok(Step::EndOfFile),
-            Ok(Read::OtherContext) => Ok(Step::Rewritten),
+            Ok((Read::Bytes, text)) => {
+                if let Zeros::Text { bytes, end } = text {
+                    buffer.truncate(before + bytes);
+                    position.zeros_to = end;
+                }
+                if buffer.len() > before {
+                    position.context.set(&buffer[before..]);
+                    return Ok(self.cut(position, buffer, before, fresh));
+                }
+                Ok(Step::EndOfFile)
+            }
+            Ok((Read::Nothing, _)) => {
+                position.zeros_to = 0;
+                Ok(Step::EndOfFile)
+            }
+            Ok((Read::OtherContext, _)) => Ok(Step::Rewritten),
         };
         buffer.truncate(before);
         *(if fresh { &mut self.block } else { &mut position.held }) = buffer;
@@ -284,6 +353,14 @@ impl Reader {
         } else {
             position.held = rest;
         }
+    }
+}
+
+/// What of the bytes that were read from a file is text.
+fn text_of(file: &File, offset: u64, bytes: &[u8]) -> io::Result<Zeros> {
+    match (bytes.first(), bytes.last()) {
+        (Some(0), _) | (_, Some(0)) => zeros::look(file, offset, bytes),
+        _ => Ok(Zeros::none(bytes.len())),
     }
 }
 

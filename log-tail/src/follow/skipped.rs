@@ -62,7 +62,7 @@ impl Follower {
         let unread: Vec<FileId> = self
             .files
             .iter()
-            .filter(|(_, file)| !is_read(&file.path, file.identity, file.position.read_to()))
+            .filter(|(_, file)| !is_read(&file.path, file.identity, file.position.looked_to()))
             .map(|(_, file)| file.id)
             .collect();
         for id in unread {

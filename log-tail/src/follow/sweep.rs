@@ -70,7 +70,7 @@ impl Follower {
             .filter_map(|(_, file)| {
                 let metadata = identity::look(&file.path).ok()?;
                 let changed =
-                    Identity::of(&metadata) == file.identity && metadata.len() != file.position.read_to();
+                    Identity::of(&metadata) == file.identity && metadata.len() != file.position.looked_to();
                 changed.then_some((file.id, Grown { size: metadata.len(), rounds: ROUNDS }))
             })
             .collect();
@@ -84,7 +84,8 @@ impl Follower {
         self.settle();
     }
 
-    fn changed_names(&self) -> Vec<NameId> {
+    /// Those that bear another inode than is known.
+    pub(super) fn changed_names(&self) -> Vec<NameId> {
         let changed = |name: &super::Name| {
             let borne = name.bears.and_then(|id| self.file(id)).map(|file| file.identity);
             borne != identity::look(&name.path).ok().map(|metadata| Identity::of(&metadata))
@@ -92,7 +93,8 @@ impl Follower {
         self.names.iter().filter(|(_, name)| changed(name)).map(|(key, _)| NameId(key)).collect()
     }
 
-    fn changed_directories(&self) -> Vec<DirectoryId> {
+    /// Those whose path means another directory now.
+    pub(super) fn changed_directories(&self) -> Vec<DirectoryId> {
         let changed = |directory: &Directory| {
             let bears = fs::metadata(&directory.path).map(|metadata| Identity::of(&metadata));
             bears.ok() != Some(directory.identity) && !directory.is_looked_at()
@@ -130,7 +132,7 @@ impl Follower {
             let there = identity::look(&file.path).ok();
             let there = there.filter(|metadata| Identity::of(metadata) == file.identity);
             let size = there.map_or(grown.size, |metadata| metadata.len());
-            if file.queued || file.position.read_to() == size {
+            if file.queued || file.position.looked_to() == size {
                 continue;
             }
             if size > grown.size && grown.rounds > 0 {

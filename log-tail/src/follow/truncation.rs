@@ -73,9 +73,10 @@ impl Follower {
         let Some(file) = self.file_mut(id) else { return };
         file.untold_since = None;
         let read_to = file.position.read_to();
-        let to = told.to.unwrap_or(read_to).min(read_to);
-        // Of what was cut off, this had been read.
-        let had = i64::try_from(read_to - to).unwrap_or(i64::MAX);
+        let told_to = told.to.unwrap_or(read_to);
+        let to = told_to.min(read_to);
+        // Of what was cut off, this had been read, or was room that was reserved for more.
+        let had = i64::try_from(file.position.looked_to().saturating_sub(told_to)).unwrap_or(i64::MAX);
         file.lost_bytes += i64::try_from(told.cut_off_bytes).unwrap_or(i64::MAX) - had;
         let rest_is_gone = file.lost_bytes > 0;
         file.truncated |= rest_is_gone;
@@ -117,7 +118,8 @@ impl Follower {
         };
         match unchanged {
             Ok(to) => {
-                let seen = i64::try_from(file.seen_bytes.saturating_sub(read_to)).unwrap_or(i64::MAX);
+                let seen = i64::try_from(file.seen_bytes.saturating_sub(file.position.looked_to()))
+                    .unwrap_or(i64::MAX);
                 file.lost_bytes += seen;
                 file.truncated = true;
                 self.go_on_from(id, to, true);
@@ -239,7 +241,7 @@ mod tests {
     use super::*;
 
     fn answer(truncated_to: Option<u64>, cut_off_bytes: u64) -> Answer {
-        Answer { rung: true, truncated_to, cut_off_bytes }
+        Answer { rung: true, truncated_to, cut_off_bytes, ..Answer::default() }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 pub mod ebpf;
 pub mod inotify;
 pub mod key;
+pub mod mounts;
 pub mod probe;
 
 pub mod stat;
@@ -14,11 +15,11 @@ pub mod stat;
 use std::{
     ffi::OsString,
     fmt, io,
-    os::fd::{AsFd, BorrowedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
-use tokio::io::unix::AsyncFd;
+use tokio::io::{Interest as Readable, unix::AsyncFd};
 
 /// A followed file: an index that is used again once the file has been let go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -287,11 +288,13 @@ pub struct Answer {
     pub truncated_to: Option<u64>,
     /// Bytes that truncations cut off, all of them together.
     pub cut_off_bytes: u64,
+    /// Bytes that were cut out of it, so that what follows them moved toward the front.
+    pub collapsed_bytes: u64,
 }
 
-/// Lets tokio's `AsyncFd` wait on a descriptor that the observer goes on owning.
+/// Lets tokio's `AsyncFd` wait on a descriptor: for an observer, one that it goes on owning.
 #[derive(Debug)]
-pub struct Readiness(std::os::fd::OwnedFd);
+pub struct Readiness(OwnedFd);
 
 impl Readiness {
     /// Duplicates the observer's descriptor, and has the running tokio runtime wait on it.
@@ -299,9 +302,12 @@ impl Readiness {
     /// # Errors
     /// EMFILE.
     pub fn of(observer: &dyn Observer) -> io::Result<AsyncFd<Self>> {
-        let own = Self(observer.readiness().try_clone_to_owned()?);
-        // SAFETY: the descriptor is owned by `own`, and nothing takes it out, replaces or closes it.
-        let registered = unsafe { AsyncFd::register_with_interest(own, tokio::io::Interest::READABLE) };
+        Self::wait_on(observer.readiness().try_clone_to_owned()?, Readable::READABLE)
+    }
+
+    fn wait_on(descriptor: OwnedFd, interest: Readable) -> io::Result<AsyncFd<Self>> {
+        // SAFETY: the descriptor is owned by the value, and nothing takes it out, replaces or closes it.
+        let registered = unsafe { AsyncFd::register_with_interest(Self(descriptor), interest) };
         registered.map_err(|refused| refused.into_parts().1)
     }
 }

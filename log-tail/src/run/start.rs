@@ -13,7 +13,7 @@ use crate::{
     choose::{self, Chosen},
     cli::{OutputFormat, Settings},
     follow::{FollowSettings, Follower, check_pattern},
-    observe::{Backend, Readiness, ebpf::load::LoadOptions},
+    observe::{Backend, Readiness, ebpf::load::LoadOptions, mounts::Mounts},
     output::{Format, Queue, json::Json, stdout::Stdout, text::Text},
     say::say,
     serve::{http, metrics::Metrics},
@@ -58,6 +58,13 @@ impl Loop {
             Some(observer) => Some(Readiness::of(observer.as_ref()).context("waiting for hints")?),
             None => None,
         };
+        let mounts = settings.follow.then(Mounts::new).transpose();
+        let mounts = mounts.unwrap_or_else(|error| {
+            say(format_args!(
+                "cannot tell when something is mounted (/proc/self/mountinfo: {error}); the sweep will"
+            ));
+            None
+        });
         let follow = FollowSettings {
             start: settings.start,
             max_line_bytes: settings.max_line_bytes,
@@ -85,6 +92,7 @@ impl Loop {
         let mut started = Self {
             follower,
             readiness,
+            mounts,
             format,
             queue: Queue::default(),
             stdout,

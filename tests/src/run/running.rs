@@ -109,6 +109,12 @@ impl Running {
         self.heard.lock().stderr.clone()
     }
 
+    /// What came out so far, where it is not counted.
+    #[must_use]
+    pub fn stdout(&self) -> Vec<u8> {
+        self.heard.lock().stdout.clone()
+    }
+
     /// Its metrics now.
     ///
     /// # Panics

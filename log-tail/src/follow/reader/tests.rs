@@ -152,3 +152,36 @@ proptest! {
         prop_assert_eq!(out, writes.concat().into_bytes());
     }
 }
+
+#[test]
+fn reserved_room_is_written_line_by_line() {
+    let file = tempfile::tempfile().unwrap();
+    file.set_len(1 << 20).unwrap();
+    let (mut reader, mut position) = (reader(100), Position::at(0));
+    let mut next = |expected| {
+        assert_eq!(reader.step(Input::File(&file), &mut position, || false).unwrap(), expected);
+        (position.read_to(), position.looked_to())
+    };
+    assert_eq!(next(Step::EndOfFile), (0, 1 << 20));
+    file.write_all_at(b"one\ntw", 0).unwrap();
+    assert_eq!(next(block(0, b"one\n", Ending::Newline)), (6, 1 << 20));
+    assert_eq!(next(Step::EndOfFile), (6, 1 << 20));
+    file.write_all_at(b"o\n", 6).unwrap();
+    assert_eq!(next(block(4, b"two\n", Ending::Newline)), (8, 1 << 20));
+    file.set_len(8).unwrap();
+    assert_eq!(next(Step::EndOfFile), (8, 8));
+}
+
+#[test]
+fn a_hole_that_a_writer_left_behind_is_no_text() {
+    let file = tempfile::tempfile().unwrap();
+    file.write_all_at(b"one\n", 1 << 20).unwrap();
+    file.write_all_at(b"two\n", 2 << 20).unwrap();
+    let (mut reader, mut position) = (reader(100), Position::at(0));
+    let mut next = || reader.step(Input::File(&file), &mut position, || false).unwrap();
+    assert_eq!(next(), Step::Held);
+    assert_eq!(next(), block(1 << 20, b"one\n", Ending::Newline));
+    assert_eq!(next(), Step::Held);
+    assert_eq!(next(), block(2 << 20, b"two\n", Ending::Newline));
+    assert_eq!(next(), Step::EndOfFile);
+}

@@ -68,6 +68,7 @@ impl Doorbells {
             rung: take(std::mem::offset_of!(Doorbell, rung)) != 0,
             truncated_to: take(std::mem::offset_of!(Doorbell, truncated_to_plus_one)).checked_sub(1),
             cut_off_bytes: take(std::mem::offset_of!(Doorbell, cut_off_bytes)),
+            collapsed_bytes: take(std::mem::offset_of!(Doorbell, collapsed_bytes)),
         }
     }
 
@@ -119,7 +120,7 @@ mod tests {
             .word(3, std::mem::offset_of!(Doorbell, truncated_to_plus_one))
             .unwrap()
             .store(1, Ordering::SeqCst);
-        assert_eq!(bells.answer(3), Answer { rung: true, truncated_to: Some(0), cut_off_bytes: 0 });
+        assert_eq!(bells.answer(3), Answer { rung: true, truncated_to: Some(0), ..Answer::default() });
         assert_eq!(bells.answer(3), Answer::default());
         assert_eq!(bells.answer(64), Answer::default(), "one past the last");
         assert!(!bells.overflowed());

@@ -74,6 +74,11 @@ impl Hook {
         self.variants == Variants::Ring
     }
 
+    /// Whether it runs before a function that is called when bytes were written.
+    pub fn is_completion(&self) -> bool {
+        self.sees_writes() && self.when == When::Before
+    }
+
     /// How many arguments the program for this kernel expects.
     pub fn expected_arguments(&self, needs: Needs) -> usize {
         // The mount's user namespace, later its idmap, came in front in 5.12.
@@ -101,7 +106,7 @@ const fn before(hook: Hook) -> Hook {
 pub const NOTIFY_CHANGE: &str = "notify_change";
 
 /// Every hook.
-pub const HOOKS: [Hook; 19] = [
+pub const HOOKS: [Hook; 28] = [
     // The first: it counts who waits inside the others.
     Hook {
         when: When::Tracepoint,
@@ -109,13 +114,25 @@ pub const HOOKS: [Hook; 19] = [
     },
     Hook { variants: Variants::Ring, needed: true, ..hook("vfs_write", 4, "write, pwrite") },
     Hook { variants: Variants::Ring, ..hook("vfs_writev", 5, "writev, pwritev") },
-    Hook { variants: Variants::Ring, ..hook("iter_file_splice_write", 5, "sendfile, splice") },
+    Hook { variants: Variants::Ring, ..hook("do_splice", 6, "splice") },
+    Hook { variants: Variants::Ring, ..hook("do_splice_direct", 6, "sendfile") },
+    Hook {
+        variants: Variants::Ring,
+        ..hook("iter_file_splice_write", 5, "splice and sendfile through an overlay")
+    },
     Hook { variants: Variants::Ring, ..hook("vfs_copy_file_range", 6, "copy_file_range") },
     Hook { variants: Variants::Ring, ..hook("vfs_iter_write", 4, "writes through an overlay") },
     Hook {
         variants: Variants::Ring,
         ..hook("vfs_iocb_iter_write", 3, "asynchronous writes through an overlay")
     },
+    Hook { variants: Variants::Ring, ..hook("vfs_clone_file_range", 6, "reflink") },
+    hook("vfs_fallocate", 4, "fallocate"),
+    Hook { variants: Variants::Ring, ..hook("io_write", 2, "io_uring") },
+    before(Hook { variants: Variants::Ring, ..hook("io_complete_rw", 2, "io_uring with O_DIRECT") }),
+    before(Hook { variants: Variants::Ring, ..hook("aio_complete_rw", 2, "libaio") }),
+    before(hook("iomap_dio_complete", 1, "whose direct I/O ends")),
+    Hook { variants: Variants::Ring, ..hook("iomap_dio_complete", 1, "direct I/O through an overlay") },
     before(Hook { variants: Variants::Dentry, ..hook(NOTIFY_CHANGE, 4, "sizes before truncation") }),
     Hook { variants: Variants::Dentry, ..hook(NOTIFY_CHANGE, 4, "truncate, ftruncate, O_TRUNC") },
     before(hook("d_move", 2, "names before rename")),

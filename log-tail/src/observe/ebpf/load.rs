@@ -165,6 +165,8 @@ fn unknown_form(btf: &Btf, hook: Hook, needs: Needs) -> Option<String> {
     let expected = hook.expected_arguments(needs);
     match btf.argument_count(hook.function) {
         Ok(count) if count == expected => None,
+        // What comes behind the arguments that it reads is nothing to a program that reads no returned value.
+        Ok(count) if hook.is_completion() && count > expected => None,
         Ok(count) => Some(format!("it has {count} arguments on this kernel, and {expected} are known")),
         Err(error) => Some(error.to_string()),
     }
@@ -208,6 +210,9 @@ fn globals(btf: &Btf) -> Result<Vec<(&'static str, u64)>, BtfError> {
         ("INODE_SIZE", offset("inode", &["i_size"])?),
         ("IATTR_VALID", offset("iattr", &["ia_valid"])?),
         ("IATTR_SIZE", offset("iattr", &["ia_size"])?),
+        ("REQUEST_FILE", offset("io_kiocb", &["file"]).unwrap_or(0)),
+        ("KIOCB_FILE", offset("kiocb", &["ki_filp"])?),
+        ("DIO_KIOCB", offset("iomap_dio", &["iocb"]).unwrap_or(0)),
         // Read where tasks can be preempted inside a program: those kernels have it.
         ("TASK_MIGRATION_DISABLED", offset("task_struct", &["migration_disabled"]).unwrap_or(0)),
         ("READ_NAMES", u64::from(!confidential())),
