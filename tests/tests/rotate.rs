@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::symlink,
 };
 
-use log_tail_tests::prelude::*;
+use log_tail_tests::{prelude::*, run::records};
 
 #[test]
 fn a_file_renamed_and_made_again_every_ten_thousand_lines_is_followed() {
@@ -323,6 +323,46 @@ fn a_directory_removed_and_made_again_is_followed() {
     lines.write(100);
     tail.wait_for_lines(600);
     tail.terminate().assert_exactly([("w", 600)]);
+}
+
+/// Files that come to several names at once, some of them by way of a directory that was made again, go under the names
+/// that they came to.
+#[test]
+fn files_in_different_directories_do_not_take_each_others_names() {
+    for _ in 0..5 {
+        let place = Place::new();
+        let dirs: Vec<_> = (0..6).map(|number| place.path(format!("{number}"))).collect();
+        for dir in &dirs {
+            fs::create_dir(dir).unwrap();
+            create(dir.join("app.log"), "old\n");
+        }
+        let logs = dirs.iter().map(|dir| dir.join("app.log"));
+        let tail = LogTail::without_sweep().args(["--format", "json", "-n", "0"]).args(logs).follow();
+        let mut expected = Vec::new();
+        for (number, dir) in dirs.iter().enumerate() {
+            let log = dir.join("app.log");
+            match number % 3 {
+                0 => fs::rename(&log, dir.join("app.log.1")).unwrap(),
+                1 => fs::remove_file(&log).unwrap(),
+                _ => {
+                    fs::remove_dir_all(dir).unwrap();
+                    fs::create_dir(dir).unwrap();
+                }
+            }
+            create(&log, format!("{number}\n"));
+            expected.push((log.to_str().unwrap().to_owned(), number.to_string()));
+        }
+        let told = |stdout: &[u8]| {
+            let pair = |record: &serde_json::Value| {
+                Some((record["path"].as_str()?.to_owned(), record["line"].as_str()?.to_owned()))
+            };
+            let mut told: Vec<_> = records(stdout).iter().filter_map(pair).collect();
+            told.sort();
+            told
+        };
+        tail.wait_until_stdout("a line of each", |stdout| told(stdout).len() >= expected.len());
+        assert_eq!(told(&tail.terminate().stdout), expected);
+    }
 }
 
 #[test]

@@ -19,7 +19,7 @@ use super::{
     Follower, Identity, NotFollowable,
     copies::Copies,
     start::Start,
-    succession::{Bearer, ComerId},
+    succession::{Bearer, ComerId, Stray},
 };
 use crate::observe::DirectoryId;
 
@@ -86,7 +86,9 @@ impl Follower {
                 }
                 Some(Err(_)) | None => comer.opened.take(),
             };
-            self.successions.strays.extend(before.map(|(file, metadata, _)| (file, metadata)));
+            let names = comer.names.clone();
+            let stray = before.map(|(file, metadata, _)| Stray { file, metadata, names });
+            self.successions.strays.extend(stray);
         }
         directories
     }
@@ -154,31 +156,36 @@ impl Follower {
             } else if (comer.place.is_none() && !moving.contains(&ComerId(key)))
                 || comer.missing == Some(comer.changes)
             {
-                let opened = comer.opened.take().map(|(file, metadata, _)| (file, metadata));
-                self.successions.strays.extend(opened);
+                let names = comer.names.clone();
+                let stray = comer.opened.take().map(|(file, metadata, _)| Stray { file, metadata, names });
+                self.successions.strays.extend(stray);
                 gone.push(ComerId(key));
             }
         }
         // What bore a name when it was opened, and belongs to nobody whose name is known, belongs to one
-        // of those that have none any more; both are in their order.
+        // of those that came to the same name and have none any more; both are in their order.
         let strays = std::mem::take(&mut self.successions.strays);
         let pending = self.successions.comers.len() > gone.len();
-        let mut gone = gone.into_iter();
-        for (file, metadata) in strays {
-            if self.by_identity.contains_key(&Identity::of(&metadata)) {
+        for stray in strays {
+            if self.by_identity.contains_key(&Identity::of(&stray.metadata)) {
                 continue;
             }
             if pending {
                 // It may still turn out to be one of those.
                 if self.successions.strays.len() < OPEN_AT_ONCE {
-                    self.successions.strays.push((file, metadata));
+                    self.successions.strays.push(stray);
                 }
-            } else if let Some(comer) = gone.next() {
-                self.become_file(comer, file, &metadata);
+                continue;
+            }
+            let comers = &self.successions.comers;
+            let names_of = |key: &ComerId| comers.get(key.0).map_or(&[][..], |comer| &comer.names);
+            let is_its = |key: &ComerId| names_of(key).iter().any(|name| stray.names.contains(name));
+            if let Some(at) = gone.iter().position(is_its) {
+                self.become_file(gone.remove(at), stray.file, &stray.metadata);
             }
         }
         if !pending {
-            let lost = gone.map(|comer| self.drop_comer(comer)).count() as u64;
+            let lost = gone.into_iter().map(|comer| self.drop_comer(comer)).count() as u64;
             self.counts.missed_files += lost;
         }
     }

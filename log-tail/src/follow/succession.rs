@@ -60,6 +60,15 @@ pub(super) struct Comer {
     pub copies: Copies,
 }
 
+/// What was opened for a comer, and may be another one.
+#[derive(Debug)]
+pub(super) struct Stray {
+    pub file: File,
+    pub metadata: Metadata,
+    /// The names in whose lines the comer stood: it came to one of them too.
+    pub names: Vec<NameId>,
+}
+
 /// The inodes that are still to be opened, and those that are between two names.
 #[derive(Debug, Default)]
 pub(super) struct Successions {
@@ -67,7 +76,7 @@ pub(super) struct Successions {
     /// Between the two ends of a rename, since when.
     pub moving: FxHashMap<Cookie, (Bearer, Instant)>,
     /// Opened by a name that had come to another inode by then.
-    pub strays: Vec<(File, Metadata)>,
+    pub strays: Vec<Stray>,
     /// How many copies have come: the number of the last one.
     pub copies: u64,
     /// When what could not be made certain is tried again.
