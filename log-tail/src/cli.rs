@@ -259,6 +259,12 @@ pub struct Doctor {
     #[arg(long)]
     pub json: bool,
 
+    /// Measure instead what the kernel program takes of the processors on this machine as it is, with
+    /// the PATHs followed [default: 5s]
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "5s",
+        value_parser = values::duration_not_zero)]
+    pub cost: Option<Duration>,
+
     /// Files to say the backend of
     #[arg(value_name = "PATH")]
     pub paths: Vec<OsString>,

@@ -3,13 +3,22 @@
 use std::{
     io::{self, Write},
     path::PathBuf,
+    time::Duration,
 };
 
 use anyhow::Context as _;
 
 use crate::{
+    choose,
     cli::Doctor,
-    observe::probe::{Facts, missing_capabilities, probe},
+    observe::{
+        ebpf::{
+            EbpfObserver,
+            cost::{Cost, Costs},
+            load::LoadOptions,
+        },
+        probe::{Facts, missing_capabilities, probe},
+    },
     run::Ended,
 };
 
@@ -19,6 +28,9 @@ use crate::{
 /// Where standard output fails.
 pub fn run(settings: &Doctor) -> anyhow::Result<Ended> {
     let paths: Vec<PathBuf> = settings.paths.iter().map(PathBuf::from).collect();
+    if let Some(time) = settings.cost {
+        return cost(&paths, time, settings.json);
+    }
     let facts = probe(&paths);
     let text = if settings.json {
         let mut text = serde_json::to_string_pretty(&facts).context("writing json")?;
@@ -27,13 +39,55 @@ pub fn run(settings: &Doctor) -> anyhow::Result<Ended> {
     } else {
         table(&facts)
     };
+    print(&text)?;
+    Ok(if facts.backend.is_some() { Ended::Well } else { Ended::WithTrouble })
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            return Err(error).context("writing to standard output");
+            Err(error).context("writing to standard output")
         }
-        _ => {}
+        _ => Ok(()),
     }
-    Ok(if facts.backend.is_some() { Ended::Well } else { Ended::WithTrouble })
+}
+
+/// Measures what the kernel program takes, and prints it.
+fn cost(paths: &[PathBuf], time: Duration, json: bool) -> anyhow::Result<Ended> {
+    let options =
+        LoadOptions { room: choose::room(paths.len()), log_level: log::LevelFilter::Off, ring_bytes: None };
+    let mut observer =
+        EbpfObserver::new(options).context("the kernel program's cost cannot be measured here")?;
+    let costs = observer.cost(paths, time).context("measuring the kernel program's cost")?;
+    print(&if json {
+        serde_json::to_string_pretty(&costs).context("writing json")? + "\n"
+    } else {
+        cost_table(&costs, paths.len())
+    })?;
+    Ok(Ended::Well)
+}
+
+fn cost_table(costs: &Costs, files: usize) -> String {
+    let Costs { seconds, hooks } = costs;
+    let plural = if files == 1 { "" } else { "s" };
+    let row = |name: &str, calls: u64, nanoseconds: u64| {
+        // Shares and averages of counts far below 2^53.
+        #[expect(clippy::cast_precision_loss, reason = "four digits are shown")]
+        let (calls, nanoseconds) = (calls as f64, nanoseconds as f64);
+        let average = if calls > 0.0 { nanoseconds / calls } else { 0.0 };
+        let (rate, share) = (calls / seconds, nanoseconds / seconds / 1e7);
+        format!("{name:<34} {rate:>10.1}  {average:>7.0}  {share:>16.4}\n")
+    };
+    let sum = |of: fn(&Cost) -> u64| hooks.iter().map(of).sum();
+    let head = [
+        format!("over {seconds:.1} s, {files} file{plural} followed\n"),
+        format!("{:<34} {:>10}  {:>7}  {:>16}\n", "hook", "calls/s", "ns/call", "% of a processor"),
+    ];
+    let rows = hooks
+        .iter()
+        .map(|it| row(&format!("{} {}", it.attached_by, it.function), it.calls, it.nanoseconds))
+        .chain([row("all", sum(|cost| cost.calls), sum(|cost| cost.nanoseconds))]);
+    head.into_iter().chain(rows).collect()
 }
 
 fn table(facts: &Facts) -> String {

@@ -80,3 +80,51 @@ fn a_user_without_rights_is_told_so() {
     assert!(json["ebpf_refused"].as_str().is_some_and(|reason| !reason.is_empty()), "{json}");
     assert_eq!(json["capabilities"].as_array().map(Vec::len), Some(0), "{json}");
 }
+
+#[test]
+fn the_kernel_programs_cost_is_measured_or_said_not_to_be() {
+    let place = Place::new();
+    let log = place.path("app.log");
+    create(&log, "");
+    let measure = || LogTail::bare().args(["doctor", "--json", "--cost=2s"]).arg(&log);
+    let (backend, because) = chosen_here();
+    if *backend != Backend::Ebpf {
+        let finished = measure().run();
+        let because = because.as_deref().expect("a reason");
+        finished.assert_exit(1).assert_says(&["cost cannot be measured here", because]);
+        return;
+    }
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    let finished = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                append(&log, "a line\n");
+            }
+        });
+        let finished = measure().run();
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+        finished
+    });
+    let costs = doctor_json(&finished);
+    assert!(costs["seconds"].as_f64().expect("a number") >= 2.0, "{costs}");
+    let hooks = costs["hooks"].as_array().expect("a list");
+    let of = |function: &str| {
+        let found = hooks.iter().find(|hook| hook["function"] == function && hook["attached_by"] == "fexit");
+        let found = found.unwrap_or_else(|| panic!("no {function}: {costs}"));
+        (found["calls"].as_u64().expect("a number"), found["nanoseconds"].as_u64().expect("a number"))
+    };
+    let (calls, nanoseconds) = of("vfs_write");
+    assert!(calls > 100 && nanoseconds > calls, "{calls} calls, {nanoseconds} ns");
+    assert_eq!(of("vfs_fallocate"), (0, 0), "nobody does that here");
+}
+
+#[test]
+fn a_cost_of_no_file_or_no_time_is_refused() {
+    let place = Place::new();
+    let missing = place.path("missing.log");
+    LogTail::bare().args(["doctor", "--cost=0s"]).run().assert_exit(2).assert_says(&["--cost"]);
+    if chosen_here().0 == Backend::Ebpf {
+        let finished = LogTail::bare().args(["doctor", "--cost=1s"]).arg(&missing).run();
+        finished.assert_exit(1).assert_says(&["cannot follow", "missing.log", "No such file"]);
+    }
+}

@@ -101,7 +101,7 @@ fn headers_are_for_several_files_unless_said_otherwise() {
 #[test]
 fn doctor_is_a_subcommand_only_where_it_comes_first() {
     let doctor = |json, paths: &[&str]| {
-        Invocation::Doctor(Doctor { json, paths: paths.iter().map(OsString::from).collect() })
+        Invocation::Doctor(Doctor { json, cost: None, paths: paths.iter().map(OsString::from).collect() })
     };
     assert_eq!(parse(&["doctor"]).expect("doctor"), doctor(false, &[]));
     assert_eq!(parse(&["doctor", "--json", "a", "b"]).expect("doctor"), doctor(true, &["a", "b"]));

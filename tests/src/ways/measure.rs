@@ -19,6 +19,8 @@ use crate::{
 const HINT_TAKES: Duration = Duration::from_secs(8);
 /// The same where the sweep is to find it.
 const SWEEP_TAKES: Duration = Duration::from_secs(10);
+/// How long log-tail may take to look at every file once it says that it follows.
+const SETTLING: Duration = Duration::from_secs(1);
 const SWEEP: &str = "2s";
 /// Nobody waits for this sweep.
 const NO_SWEEP: &str = "1h";
@@ -105,6 +107,8 @@ fn attempt(
     let logs = trials.iter().map(|trial| trial.site.followed_log());
     let tail =
         LogTail::through(backend).args(["--sweep", sweep, "--format", "json", "-n", "0"]).args(logs).follow();
+    // What is done before everything was looked at once needs no hint.
+    std::thread::sleep(SETTLING);
     let rounds = ways.iter().map(|way| way.acts.len()).max().unwrap_or(0);
     for round in 0..rounds {
         for trial in trials.iter_mut().filter(|trial| trial.ended.is_none()) {
@@ -116,7 +120,12 @@ fn attempt(
         }
         wait(&mut trials, &tail, patience);
     }
-    tail.terminate();
+    let said = tail.terminate().stderr;
+    for Trial { way, ended, .. } in &trials {
+        if let Some(Outcome::Wrong(what)) = ended {
+            eprintln!("{}, sweep {sweep}: {what}; log-tail said: {said:#?}", way.name);
+        }
+    }
     for trial in &trials {
         names::unmount(trial.site.dir());
     }

@@ -4,7 +4,9 @@
 //! element of a hash map and one 64-byte doorbell.
 
 pub mod btf;
+pub mod cost;
 pub mod doorbell;
+mod fdinfo;
 pub mod hooks;
 pub mod load;
 mod preempt;

@@ -6,7 +6,7 @@
 
 use std::{fs, os::fd::RawFd, path::Path};
 
-use super::btf::Btf;
+use super::{btf::Btf, fdinfo};
 
 /// Whether a task can be preempted inside a program on this kernel, as far as it lets us know.
 pub fn is_possible(btf: &Btf) -> bool {
@@ -30,11 +30,7 @@ fn is_off(mode: Option<&str>, command_line: Option<&str>) -> bool {
 /// How often the kernel did not run a program because it was active on that processor already. `None` where
 /// it does not tell.
 pub fn misses(program: RawFd) -> Option<u64> {
-    in_fdinfo(&fs::read_to_string(format!("/proc/self/fdinfo/{program}")).ok()?)
-}
-
-fn in_fdinfo(text: &str) -> Option<u64> {
-    text.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?.trim().parse().ok()
+    fdinfo::value(program, "recursion_misses")
 }
 
 #[cfg(test)]
@@ -50,13 +46,5 @@ mod tests {
         assert!(!is_off(None, Some("quiet preempt=none preempt=full")));
         assert!(!is_off(None, Some("quiet")), "nobody says: it may be");
         assert!(!is_off(None, None));
-    }
-
-    #[test]
-    fn the_misses_are_read_where_they_stand() {
-        let text = "pos:\t0\nprog_type:\t26\nrun_cnt:\t0\nrecursion_misses:\t107871\nverified_insns:\t99\n";
-        assert_eq!(in_fdinfo(text), Some(107_871));
-        assert_eq!(in_fdinfo("pos:\t0\n"), None, "before 5.12");
-        assert_eq!(in_fdinfo("recursion_misses:\tmany\n"), None);
     }
 }

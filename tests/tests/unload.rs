@@ -1,0 +1,60 @@
+//! When log-tail is gone, however it went, so is everything that it had the kernel hold. Alone in its executable:
+//! whatever else loads programs here would be counted too.
+
+use std::time::{Duration, Instant};
+
+use log_tail_tests::{backend::is_ebpf_or_skip, prelude::*};
+use nix::sys::signal::Signal;
+
+/// Commands of bpf(2) that give the next id after one, include/uapi/linux/bpf.h: of programs, maps and links.
+const NEXT_ID: [(&str, libc::c_int); 3] = [("programs", 11), ("maps", 12), ("links", 31)];
+
+/// The beginning of `union bpf_attr` for these commands.
+#[repr(C)]
+struct Ids {
+    start: u32,
+    next: u32,
+    open_flags: u32,
+}
+
+/// How many the kernel holds of each.
+fn held() -> [(&'static str, usize); 3] {
+    NEXT_ID.map(|(what, command)| {
+        let mut ids = Ids { start: 0, next: 0, open_flags: 0 };
+        let mut count = 0;
+        // SAFETY: the kernel reads and writes no more than the size that it is given.
+        while unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut ids, size_of::<Ids>()) } == 0 {
+            count += 1;
+            ids.start = ids.next;
+        }
+        let error = std::io::Error::last_os_error();
+        assert_eq!(error.raw_os_error(), Some(libc::ENOENT), "{what}: {error}");
+        (what, count)
+    })
+}
+
+#[test]
+fn nothing_is_left_behind() {
+    if !is_ebpf_or_skip("nothing_is_left_behind") {
+        return;
+    }
+    let place = Place::new();
+    let log = place.path("app.log");
+    create(&log, "one\n");
+    let before = held();
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        let tail = LogTail::through(Backend::Ebpf).args(["-n", "+1"]).arg(&log).follow();
+        tail.wait_for_stdout("one\n");
+        for ((what, count), (_, before)) in held().into_iter().zip(before) {
+            assert!(count > before, "{what}: {count}, {before} before");
+        }
+        tail.signal(signal);
+        drop(tail.wait());
+        let deadline = Instant::now() + PATIENCE;
+        // Programs are freed once nobody can be inside them any more.
+        while held() != before {
+            assert!(Instant::now() < deadline, "after {signal}: {:?}, {before:?} before", held());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
