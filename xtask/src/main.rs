@@ -1,5 +1,6 @@
 //! log-tail's chores, as `cargo xtask SUBCOMMAND`: a file a subcommand.
 
+mod coverage;
 mod ebpf;
 mod guest;
 mod kernel;
@@ -25,6 +26,9 @@ enum Chore {
     Run(run::Options),
     /// Build the kernel program's checked-in object, or check that it is up to date.
     BuildEbpf(ebpf::Options),
+    /// Do everything that can be done to a followed file, on every kernel and filesystem, and write what came of it to
+    /// docs/coverage.md.
+    Coverage(coverage::Options),
     /// Run all tests, after setting up what they need.
     Test(test::Options),
     /// Rotate, truncate and remove logs under log-tail, and count what becomes of every line.
@@ -42,6 +46,7 @@ fn main() -> ExitCode {
     let done = match Chore::parse() {
         Chore::Run(options) => run::run(&options),
         Chore::BuildEbpf(options) => ebpf::run(&options),
+        Chore::Coverage(options) => coverage::run(&options),
         Chore::Test(options) => test::run(&options),
         Chore::Torture(options) => torture::run(&options),
         Chore::Vm(options) => vm::run(&options),

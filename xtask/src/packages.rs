@@ -10,14 +10,14 @@ use std::{
 use anyhow::{Result, bail};
 use nix::unistd::geteuid;
 
-use crate::{guest, kernel, process};
+use crate::{guest, guest::Filesystem, kernel, process};
 
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(15);
 
-/// Installs what is missing, or says what could not be installed and how to do it.
-pub fn set_up() -> Result<()> {
-    let missing = missing();
+/// Installs what is missing, also to make these filesystems, or says what could not be installed and how to do it.
+pub fn set_up(filesystems: &[Filesystem]) -> Result<()> {
+    let missing = missing(filesystems);
     if missing.is_empty() {
         return Ok(());
     }
@@ -41,14 +41,14 @@ pub fn set_up() -> Result<()> {
         }
         thread::sleep(PAUSE);
     }
-    match self::missing()[..] {
+    match self::missing(filesystems)[..] {
         [] => Ok(()),
         ref still => bail!("installing {} did not bring what is needed", still.join(", ")),
     }
 }
 
 /// Judged by what is there and not by what is installed: where it comes from does not matter.
-fn missing() -> Vec<&'static str> {
+fn missing(filesystems: &[Filesystem]) -> Vec<&'static str> {
     let there = |program| process::find(program).is_some();
     let needs = [
         (there("qemu-system-x86_64"), "qemu-system-x86"),
@@ -59,7 +59,9 @@ fn missing() -> Vec<&'static str> {
         (kernel::mirror::keyring().is_ok(), "debian-archive-keyring"),
         (kernel::mirror::mirror().is_ok(), "debootstrap"),
     ];
-    needs.iter().filter(|(there, _)| !there).map(|&(_, package)| package).collect()
+    let makers = filesystems.iter().map(|filesystem| filesystem.needs());
+    let needs = needs.into_iter().chain(makers.map(|(program, package)| (there(program), package)));
+    needs.filter(|(there, _)| !there).map(|(_, package)| package).collect()
 }
 
 fn static_libc() -> bool {

@@ -38,12 +38,17 @@ pub fn all() -> Result<Programs> {
     Ok(Programs { log_tail, tests })
 }
 
-/// What a guest needs to torture log-tail: where each program goes, and where it is here.
-pub fn torture() -> Result<Vec<(String, PathBuf)>> {
+/// log-tail and one program of the tests' package: where each goes in a guest, and where it is here.
+pub fn with(program: &str) -> Result<Vec<(String, PathBuf)>> {
     let log_tail = log_tail()?;
-    let torture = build(&["build", "--release", "--package", "log-tail-tests", "--bin", "torture"])?;
-    let torture = workspace::only(torture, "torture")?;
-    let mut files = vec![("/bin/log-tail".to_owned(), log_tail), ("/bin/torture".to_owned(), torture)];
+    let built = build(&["build", "--profile", "guest", "--package", "log-tail-tests", "--bin", program])?;
+    let path = workspace::only(built, program)?;
+    Ok(vec![("/bin/log-tail".to_owned(), log_tail), (format!("/bin/{program}"), path)])
+}
+
+/// What a guest needs to torture log-tail.
+pub fn torture() -> Result<Vec<(String, PathBuf)>> {
+    let mut files = with("torture")?;
     match process::find("logrotate") {
         Some(logrotate) => files.extend(with_libraries("/bin/logrotate", logrotate)?),
         None => eprintln!("xtask: the guest goes without logrotate; to have it: apt-get install logrotate"),

@@ -17,7 +17,7 @@ use crate::{
     guest::Stream,
     kernel::Series,
     process, static_build,
-    vm::{LOST, MachineOptions},
+    vm::{LOST, MachineOptions, Needs},
     workspace,
 };
 
@@ -124,7 +124,8 @@ fn here(options: &Options) -> Result<ExitCode> {
 
 fn in_a_guest(options: &Options, kernel: &Series) -> Result<ExitCode> {
     let programs = static_build::torture()?;
-    let guest = options.machine.guest(kernel, programs, Vec::new(), script(options))?;
+    let needs = Needs { files: programs, ..Needs::default() };
+    let guest = options.machine.guest(kernel, needs, script(options))?;
     let release = &guest.kernel.release;
     eprintln!("xtask: booting {release}");
     let mut split = Split::default();

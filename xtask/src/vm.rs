@@ -4,19 +4,21 @@ use std::{
     io::{self, Write as _},
     path::PathBuf,
     process::ExitCode,
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
 
 use crate::{
-    guest::{Guest, Stream},
+    guest::{Filesystem, Guest, Stream},
     kernel::{Kernel, Series},
     packages, process, static_build,
 };
 
 /// Ends with the command's status, or 125 where the guest was lost.
 pub const LOST: u8 = 125;
+static FETCH: Mutex<()> = Mutex::new(());
 
 #[derive(Debug, clap::Args)]
 pub struct Options {
@@ -30,6 +32,10 @@ pub struct Options {
     /// Kernel modules to load, with what they need.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     modules: Vec<String>,
+
+    /// Filesystems besides ext4, each on a disk of its own mounted on /NAME.
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    filesystems: Vec<Filesystem>,
 
     /// A file of this machine to take along, to the same path or the given one. Must be static.
     #[arg(long, value_name = "FILE[:PATH]")]
@@ -74,6 +80,16 @@ pub struct MachineOptions {
     pub console: bool,
 }
 
+/// What a guest takes along.
+#[derive(Debug, Default)]
+pub struct Needs {
+    /// Programs of the host: their place in the guest and here.
+    pub files: Vec<(String, PathBuf)>,
+    pub modules: Vec<String>,
+    /// Besides ext4.
+    pub filesystems: Vec<Filesystem>,
+}
+
 impl Default for MachineOptions {
     fn default() -> Self {
         Self { timeout: 1500, memory: 1536, accel: "tcg".into(), refresh: false, console: false }
@@ -81,13 +97,14 @@ impl Default for MachineOptions {
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let Options { kernel, machine, modules, add, env, bare, command } = options;
+    let Options { kernel, machine, modules, filesystems, add, env, bare, command } = options;
     let mut files = if *bare { Vec::new() } else { static_build::all()?.into_files() };
     for file in add {
         let (from, to) = file.split_once(':').unwrap_or((file, file));
         files.push((to.to_owned(), PathBuf::from(from)));
     }
-    let guest = machine.guest(kernel, files, modules.clone(), script(env, command))?;
+    let needs = Needs { files, modules: modules.clone(), filesystems: filesystems.clone() };
+    let guest = machine.guest(kernel, needs, script(env, command))?;
     let outcome = guest.boot(&mut pass_on).with_context(|| format!("kernel {}", guest.kernel.release))?;
     let seconds = machine.timeout;
     match outcome.status() {
@@ -101,20 +118,18 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 
 impl MachineOptions {
     /// A guest on that kernel, which is fetched if it has to be.
-    pub fn guest(
-        &self,
-        kernel: &Series,
-        files: Vec<(String, PathBuf)>,
-        modules: Vec<String>,
-        script: String,
-    ) -> Result<Guest> {
+    pub fn guest(&self, kernel: &Series, needs: Needs, script: String) -> Result<Guest> {
         let Self { timeout, memory, accel, refresh, console } = self;
-        packages::set_up().context("something that booting a kernel needs is missing here")?;
+        let Needs { files, modules, filesystems } = needs;
+        // Packages and kernels are fetched one after the other.
+        let _turn = FETCH.lock().unwrap_or_else(PoisonError::into_inner);
+        packages::set_up(&filesystems).context("something that booting a kernel needs is missing here")?;
         Ok(Guest {
             kernel: Kernel::obtain(kernel, *refresh)?,
             script,
             files,
             modules,
+            filesystems,
             memory_mib: *memory,
             accelerator: accel.clone(),
             limit: Duration::from_secs(*timeout),

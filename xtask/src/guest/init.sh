@@ -50,9 +50,11 @@ find_port() {
 await find_port stdout; out=$port
 await find_port stderr; err=$port
 await find_port status; status=$port
-await [ -b /dev/vda ]
-mount -t ext4 /dev/vda /ext4 || fail "could not mount the disk on /ext4"
-chmod 1777 /ext4
+while read -r filesystem device; do
+    await [ -b "$device" ]
+    mount -t "$filesystem" "$device" "/$filesystem" || fail "could not mount $device on /$filesystem"
+    chmod 1777 "/$filesystem"
+done < /filesystems
 
 ip link set lo up
 ulimit -n 65536

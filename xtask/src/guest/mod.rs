@@ -1,14 +1,16 @@
 //! A virtual machine that boots one kernel, runs one command as root and gives its output and exit
 //! status back.
 //!
-//! The guest is an initramfs (busybox, the files given, [`INIT`]) with a disk for `/ext4`. The
+//! The guest is an initramfs (busybox, the files given, [`INIT`]) with a disk for `/ext4` and each other filesystem that is asked for. The
 //! command's two output streams come through ports of their own, byte for byte; the kernel's console
 //! is a third way out and only watched. A guest that panics, hangs or outlives its limit is ended,
 //! and the [`Ending`] says which.
 
 mod console;
+mod disk;
 mod initramfs;
 mod modules;
+mod side_by_side;
 
 use std::{
     fs::File,
@@ -27,14 +29,15 @@ use tempfile::TempDir;
 use crate::{kernel::Kernel, process};
 pub use console::Trouble;
 use console::{Console, trouble};
+pub use disk::Filesystem;
 use initramfs::Initramfs;
 use modules::Modules;
+pub use side_by_side::side_by_side;
 
 const INIT: &str = include_str!("init.sh");
 /// Needed by [`INIT`]; compiled into some kernels, modules of others.
 const DRIVERS: [&str; 3] = ["virtio_pci", "virtio_console", "virtio_blk"];
 const PORTS: [(&str, Stream); 2] = [("stdout", Stream::Stdout), ("stderr", Stream::Stderr)];
-const DISK_MIB: u64 = 2048;
 /// How long a kernel in trouble may go on explaining itself on the console.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -54,6 +57,8 @@ pub struct Guest {
     pub files: Vec<(String, PathBuf)>,
     /// Modules to load besides those that the guest itself needs.
     pub modules: Vec<String>,
+    /// What it has besides `/ext4`.
+    pub filesystems: Vec<Filesystem>,
     pub memory_mib: u32,
     /// QEMU's accelerator: `tcg` works everywhere.
     pub accelerator: String,
@@ -117,7 +122,9 @@ impl Guest {
     pub fn boot(&self, output: &mut dyn FnMut(Stream, &[u8]) -> Result<()>) -> Result<Outcome> {
         let work = tempfile::Builder::new().prefix("log-tail-vm-").tempdir()?;
         self.initramfs(&work.path().join("initramfs"))?;
-        make_disk(&work.path().join("disk"))?;
+        for filesystem in self.disks() {
+            filesystem.make(&work.path().join(filesystem.name()))?;
+        }
 
         let (events, incoming) = mpsc::channel();
         for (name, stream) in PORTS {
@@ -154,9 +161,14 @@ impl Guest {
         Ok(Outcome { ending, console: watch.console.tail().map(str::to_owned).collect() })
     }
 
+    /// What is on its disks, in the order of their devices.
+    fn disks(&self) -> impl Iterator<Item = Filesystem> {
+        std::iter::once(Filesystem::Ext4).chain(self.filesystems.iter().copied())
+    }
+
     fn initramfs(&self, path: &Path) -> Result<()> {
         let mut archive = Initramfs::create(path)?;
-        for folder in ["proc", "sys", "dev", "tmp", "run", "etc", "root", "ext4", "mnt", "tests"] {
+        for folder in ["proc", "sys", "dev", "tmp", "run", "etc", "root", "mnt", "tests"] {
             archive.folder(folder)?;
         }
         archive.copy("bin/busybox", &static_busybox()?)?;
@@ -167,8 +179,18 @@ impl Guest {
         for (name, from) in &self.files {
             archive.copy(name, from)?;
         }
-        let wanted: Vec<_> = DRIVERS.map(str::to_owned).into_iter().chain(self.modules.clone()).collect();
-        let modules = Modules::of(&self.kernel.modules())?.load_order(&wanted)?;
+        let kernel = Modules::of(&self.kernel.modules())?;
+        let mut wanted: Vec<_> = DRIVERS.map(str::to_owned).into();
+        wanted.extend(self.modules.clone());
+        let mut mounts = String::new();
+        for (filesystem, device) in self.disks().zip('a'..='z') {
+            let wishes = filesystem.wishes().iter().filter(|module| kernel.has(module));
+            wanted.extend(wishes.chain(filesystem.modules()).map(|&module| module.to_owned()));
+            mounts.extend([filesystem.name(), " /dev/vd", device.encode_utf8(&mut [0; 4]), "\n"]);
+            archive.folder(filesystem.name())?;
+        }
+        archive.file("filesystems", 0o644, mounts.as_bytes())?;
+        let modules = kernel.load_order(&wanted)?;
         let mut order = String::new();
         for module in modules {
             let file = format!("{}.ko", module.name);
@@ -217,8 +239,11 @@ impl Guest {
                 "-append",
                 "console=ttyS0 loglevel=5 panic=-1 nosoftlockup rcupdate.rcu_cpu_stall_suppress=1",
             ])
-            .args(["-drive", &format!("file={},format=raw,if=virtio,cache=unsafe", at("disk"))])
             .args(["-device", "virtio-serial-pci"]);
+        for filesystem in self.disks() {
+            let disk = at(filesystem.name());
+            command.args(["-drive", &format!("file={disk},format=raw,if=virtio,cache=unsafe")]);
+        }
         for name in ["stdout", "stderr", "status"] {
             command.args(["-chardev", &format!("socket,id={name},path={}", at(name))]);
             command.args(["-device", &format!("virtserialport,chardev={name},name={name}")]);
@@ -357,16 +382,6 @@ fn forward_status(port: &UnixListener, events: &Sender<Event>) {
         }
     }
     _ = events.send(Event::Closed);
-}
-
-/// A sparse file that holds an empty ext4.
-fn make_disk(path: &Path) -> Result<()> {
-    File::create(path)?.set_len(DISK_MIB << 20).context("could not make the guest's disk")?;
-    let mke2fs = process::need("mke2fs", "e2fsprogs")?;
-    process::output(
-        Command::new(mke2fs).args(["-q", "-F", "-t", "ext4", "-E", "lazy_itable_init=1"]).arg(path),
-    )?;
-    Ok(())
 }
 
 /// Busybox that needs no shared libraries: the guest has none.

@@ -39,6 +39,11 @@ impl Modules {
         Ok(Self { files, builtin })
     }
 
+    /// Whether there is one of that name that can be loaded.
+    pub fn has(&self, name: &str) -> bool {
+        self.files.contains_key(name)
+    }
+
     /// The named modules and all that they need, in loading order. Names that are compiled into the
     /// kernel need no file and are left out.
     pub fn load_order(&self, wanted: &[String]) -> Result<Vec<Module>> {

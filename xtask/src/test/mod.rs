@@ -24,7 +24,7 @@ pub struct Options {
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let lacking = if options.quick { None } else { packages::set_up().err() };
+    let lacking = if options.quick { None } else { packages::set_up(&[]).err() };
     let mut report = Report::default();
     report.step("format", || {
         // The kernel program is a workspace of its own.

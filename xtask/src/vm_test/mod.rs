@@ -2,22 +2,15 @@
 
 mod transcript;
 
-use std::{
-    process::ExitCode,
-    sync::{
-        Mutex, OnceLock, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Instant,
-};
+use std::{process::ExitCode, time::Instant};
 
 use anyhow::{Context as _, Result};
 
 use crate::{
-    guest::Stream,
+    guest::{self, Stream},
     kernel::{Series, TESTED},
     process, static_build,
-    vm::MachineOptions,
+    vm::{MachineOptions, Needs},
     workspace::Executable,
 };
 use transcript::{MARK, Run, Transcript};
@@ -25,16 +18,25 @@ use transcript::{MARK, Run, Transcript};
 /// Where the tests put their files: a name for people, and the folder in the guest.
 const FILESYSTEMS: [(&str, &str); 2] = [("ext4", "/ext4"), ("tmpfs", "/tmp")];
 /// Tests that have nothing to do with what a filesystem does: they run on the first one only.
-const ON_ONE_FILESYSTEM: [&str; 9] =
-    ["bad_input", "crash", "ending", "idle", "limits", "metrics", "output", "preempted", "state_command"];
+const ON_ONE_FILESYSTEM: [&str; 10] = [
+    "bad_input",
+    "crash",
+    "ending",
+    "idle",
+    "limits",
+    "metrics",
+    "output",
+    "preempted",
+    "state_command",
+    "unload",
+];
 /// Tests that run on this machine only: what they show does not depend on the backend, and an emulated machine
 /// takes minutes for them. `cargo xtask torture --vm` restarts through eBPF.
 const NOT_IN_GUESTS: [&str; 4] = ["state", "state_dir", "state_rotated", "torture"];
-/// Guests at once: each runs its processors in turns, and so takes one of ours.
-const GUESTS: usize = 2;
+/// What the tests need besides what every guest has: containers write through overlays.
+const MODULES: [&str; 1] = ["overlay"];
 /// Tests at once: more than the guest has processors, because many wait for a sweep.
 const THREADS: u32 = 4;
-static FETCH: Mutex<()> = Mutex::new(());
 /// How many lines the doorbell's stress test writes; passed on to the guest where it is set.
 const STRESS: &str = "LOG_TAIL_STRESS_WRITES";
 /// How often the crash test kills, and how often where that is not set: a guest is twenty times slower.
@@ -76,21 +78,7 @@ pub fn on_each(
     programs: &static_build::Programs,
     filter: Option<&str>,
 ) -> Vec<Report> {
-    let next = AtomicUsize::new(0);
-    let reports: Vec<_> = kernels.iter().map(|_| OnceLock::new()).collect();
-    std::thread::scope(|scope| {
-        for _ in 0..GUESTS {
-            scope.spawn(|| {
-                while let Some((kernel, report)) = {
-                    let turn = next.fetch_add(1, Ordering::Relaxed);
-                    kernels.get(turn).zip(reports.get(turn))
-                } {
-                    let _ = report.set(on(kernel, machine, programs, filter));
-                }
-            });
-        }
-    });
-    reports.into_iter().filter_map(OnceLock::into_inner).collect()
+    guest::side_by_side(kernels, |kernel| on(kernel, machine, programs, filter))
 }
 
 /// All kernels that we test on.
@@ -169,11 +157,9 @@ fn try_on(
     filter: Option<&str>,
 ) -> Result<Report> {
     let script = script(&programs.tests, filter, machine.timeout);
-    let guest = {
-        // Kernels are fetched with apt, one after the other.
-        let _turn = FETCH.lock().unwrap_or_else(PoisonError::into_inner);
-        machine.guest(series, programs.clone().into_files(), Vec::new(), script)?
-    };
+    let modules = MODULES.map(str::to_owned).into();
+    let needs = Needs { files: programs.clone().into_files(), modules, ..Needs::default() };
+    let guest = machine.guest(series, needs, script)?;
     let release = guest.kernel.release.clone();
     println!("kernel {release}: booting");
     let booted = Instant::now();
