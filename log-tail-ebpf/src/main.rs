@@ -25,7 +25,8 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, FEntryContext, FExitContext},
 };
 use log_tail_common::{
-    HINT_APPEND, HINT_ENTRY_CAME, HINT_ENTRY_MOVED_FROM, HINT_ENTRY_MOVED_TO, HINT_ENTRY_WENT, HINT_MOVE, HINT_UNLINK,
+    HINT_APPEND, HINT_ENTRY_CAME, HINT_ENTRY_MOVED_FROM, HINT_ENTRY_MOVED_TO, HINT_ENTRY_WENT, HINT_MOVE,
+    HINT_UNLINK,
 };
 
 use crate::{
