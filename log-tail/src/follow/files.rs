@@ -279,6 +279,8 @@ impl Follower {
                 Turn::GoOn
             }
             Ok(Step::Held) => Turn::GoOn,
+            // A hint was taken while copies were looked for: what it tells of may have come after the end was seen.
+            Ok(Step::EndOfFile) if !file.answered => Turn::GoOn,
             Ok(Step::EndOfFile) => {
                 if file.position.read_to() > file.position.handed_on() {
                     file.waiting_since.get_or_insert_with(Instant::now);
