@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use serde::Serialize;
 
 use crate::{
     choose,
@@ -32,15 +33,13 @@ pub fn run(settings: &Doctor) -> anyhow::Result<Ended> {
         return cost(&paths, time, settings.json);
     }
     let facts = probe(&paths);
-    let text = if settings.json {
-        let mut text = serde_json::to_string_pretty(&facts).context("writing json")?;
-        text.push('\n');
-        text
-    } else {
-        table(&facts)
-    };
+    let text = if settings.json { json(&facts)? } else { table(&facts) };
     print(&text)?;
     Ok(if facts.backend.is_some() { Ended::Well } else { Ended::WithTrouble })
+}
+
+fn json(found: &impl Serialize) -> anyhow::Result<String> {
+    Ok(serde_json::to_string_pretty(found).context("writing json")? + "\n")
 }
 
 fn print(text: &str) -> anyhow::Result<()> {
@@ -59,11 +58,7 @@ fn cost(paths: &[PathBuf], time: Duration, json: bool) -> anyhow::Result<Ended> 
     let mut observer =
         EbpfObserver::new(options).context("the kernel program's cost cannot be measured here")?;
     let costs = observer.cost(paths, time).context("measuring the kernel program's cost")?;
-    print(&if json {
-        serde_json::to_string_pretty(&costs).context("writing json")? + "\n"
-    } else {
-        cost_table(&costs, paths.len())
-    })?;
+    print(&if json { self::json(&costs)? } else { cost_table(&costs, paths.len()) })?;
     Ok(Ended::Well)
 }
 

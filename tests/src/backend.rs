@@ -64,10 +64,16 @@ pub fn chosen_here() -> &'static (Backend, Option<String>) {
     })
 }
 
+/// What the tests run through.
+#[must_use]
+pub fn backend_here() -> Backend {
+    wanted_backend().unwrap_or_else(|| chosen_here().0)
+}
+
 /// Whether the tests run through eBPF. Says on standard error that a test is skipped where they do not.
 #[must_use]
 pub fn is_ebpf_or_skip(test: &str) -> bool {
-    let backend = wanted_backend().unwrap_or_else(|| chosen_here().0);
+    let backend = backend_here();
     if backend != Backend::Ebpf {
         eprintln!(
             "skipping {test}: it is about the kernel program, and the backend here is {}",

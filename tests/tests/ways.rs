@@ -1,7 +1,7 @@
 //! Every way into a file: what log-tail is told of, what comes out, and what only the kernel program sees.
 
 use log_tail_tests::{
-    backend::{chosen_here, is_ebpf_or_skip},
+    backend::{backend_here, is_ebpf_or_skip},
     prelude::*,
     ways::{
         self, Way,
@@ -21,10 +21,6 @@ fn outcomes(ways: &[Way], kind: Kind, backend: Backend) -> Option<Vec<(Way, Outc
         }
         Err(error) => panic!("{error}"),
     }
-}
-
-fn backend_here() -> Backend {
-    wanted_backend().unwrap_or_else(|| chosen_here().0)
 }
 
 fn named(names: &[&str]) -> Vec<Way> {

@@ -86,8 +86,7 @@ impl Follower {
                 }
                 Some(Err(_)) | None => comer.opened.take(),
             };
-            let names = comer.names.clone();
-            let stray = before.map(|(file, metadata, _)| Stray { file, metadata, names });
+            let stray = Stray::of(before, &comer.names);
             self.successions.strays.extend(stray);
         }
         directories
@@ -156,8 +155,7 @@ impl Follower {
             } else if (comer.place.is_none() && !moving.contains(&ComerId(key)))
                 || comer.missing == Some(comer.changes)
             {
-                let names = comer.names.clone();
-                let stray = comer.opened.take().map(|(file, metadata, _)| Stray { file, metadata, names });
+                let stray = Stray::of(comer.opened.take(), &comer.names);
                 self.successions.strays.extend(stray);
                 gone.push(ComerId(key));
             }

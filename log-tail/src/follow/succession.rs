@@ -69,6 +69,13 @@ pub(super) struct Stray {
     pub names: Vec<NameId>,
 }
 
+impl Stray {
+    /// What was opened for a comer in the lines of these names.
+    pub fn of(opened: Option<(File, Metadata, u32)>, names: &[NameId]) -> Option<Self> {
+        opened.map(|(file, metadata, _)| Self { file, metadata, names: names.to_vec() })
+    }
+}
+
 /// The inodes that are still to be opened, and those that are between two names.
 #[derive(Debug, Default)]
 pub(super) struct Successions {

@@ -201,13 +201,18 @@ impl Follower {
             }
         }
         if let Some(number) = self.file(id).map(|file| file.source.number) {
-            if self.memory.is_kept {
-                self.memory.went_back(number, to);
-            }
-            self.outbox.push_back(Item::Back(Reached { number, offset: to, is_back: true }));
+            self.tell_back(number, to);
         }
         self.rotated(Rotation::Truncate);
         self.notice(format_args!("'{path}' was truncated; going on from byte {to}"));
+    }
+
+    /// What is acknowledged of a file from now on is of what begins at this offset.
+    pub(super) fn tell_back(&mut self, number: u64, offset: u64) {
+        if self.memory.is_kept {
+            self.memory.went_back(number, offset);
+        }
+        self.outbox.push_back(Item::Back(Reached { number, offset, is_back: true }));
     }
 
     /// Reports what is lost, in its place: after everything that could still be had, and before what is

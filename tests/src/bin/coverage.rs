@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::{Context as _, Result};
 use clap::Parser;
 use log_tail_tests::{
-    backend::{chosen_here, wanted_backend},
+    backend::backend_here,
     ways::{
         self,
         measure::{Outcome, measure},
@@ -37,8 +37,7 @@ fn main() -> Result<ExitCode> {
     }
     let place = Place::new(kind, &dir, upper.as_ref().unwrap_or(&dir));
     let place = place.with_context(|| format!("setting up {kind:?} in {}", dir.display()))?;
-    let backend = wanted_backend().unwrap_or_else(|| chosen_here().0);
-    let outcomes = measure(&all, &place, backend).context("making the files that are followed")?;
+    let outcomes = measure(&all, &place, backend_here()).context("making the files that are followed")?;
     let mut status = ExitCode::SUCCESS;
     for (way, outcome) in outcomes {
         println!("{}\t{outcome}", way.name);

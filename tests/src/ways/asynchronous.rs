@@ -9,7 +9,7 @@ use std::{
 
 use io_uring::{IoUring, opcode, squeue, types::Fd};
 
-use super::{Aligned, BLOCK, Site, Way, block, checked, short};
+use super::{Aligned, BLOCK, LINE, Site, Way, block, checked, short};
 
 pub const WAYS: &[Way] = &[
     Way { name: "io_uring", acts: &[inline] },
@@ -20,8 +20,6 @@ pub const WAYS: &[Way] = &[
     Way { name: "libaio", acts: &[aio] },
     Way { name: "libaio, O_DIRECT", acts: &[aio_direct] },
 ];
-
-const LINE: &[u8] = b"a line\n";
 
 fn length(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).unwrap_or(u32::MAX)

@@ -16,6 +16,9 @@ use std::{
 };
 
 const LOG: &str = "app.log";
+/// What most of them write, and what those write that write twice.
+const LINE: &[u8] = b"a line\n";
+const ANOTHER: &[u8] = b"another line\n";
 /// Blocks that `O_DIRECT` can write: every filesystem's is this large or smaller.
 pub const BLOCK: usize = 4096;
 

@@ -11,7 +11,7 @@ use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
 };
 
-use super::{Site, Way};
+use super::{ANOTHER, LINE, Site, Way};
 
 pub const WAYS: &[Way] = &[
     Way { name: "rename away, and a new file", acts: &[renamed] },
@@ -23,9 +23,6 @@ pub const WAYS: &[Way] = &[
     Way { name: "rmdir of its directory, and made again", acts: &[directory_removed] },
     Way { name: "mount over its directory", acts: &[mounted_over] },
 ];
-
-const LINE: &[u8] = b"a line\n";
-const ANOTHER: &[u8] = b"another line\n";
 
 fn both() -> Vec<u8> {
     [LINE, ANOTHER].concat()

@@ -8,7 +8,7 @@ use std::{
 
 use nix::fcntl::{FallocateFlags, fallocate};
 
-use super::{BLOCK, Site, Way, block};
+use super::{ANOTHER, BLOCK, LINE, Site, Way, block};
 
 pub const WAYS: &[Way] = &[
     Way { name: "truncate, then write", acts: &[by_path] },
@@ -25,8 +25,6 @@ pub const WAYS: &[Way] = &[
 const BLOCK_LENGTH: i64 = 4096;
 /// More than is written.
 const ROOM: i64 = 4 * BLOCK_LENGTH;
-const LINE: &[u8] = b"a line\n";
-const ANOTHER: &[u8] = b"another line\n";
 
 fn by_path(site: &Site) -> io::Result<Vec<u8>> {
     nix::unistd::truncate(&site.log(), 0)?;

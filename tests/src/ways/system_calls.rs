@@ -15,7 +15,7 @@ use nix::{
     unistd::pipe,
 };
 
-use super::{BLOCK, Site, Way, block, checked, short};
+use super::{BLOCK, LINE, Site, Way, block, checked, short};
 
 pub const WAYS: &[Way] = &[
     Way { name: "write", acts: &[write] },
@@ -29,8 +29,6 @@ pub const WAYS: &[Way] = &[
     Way { name: "copy_file_range", acts: &[copy_range] },
     Way { name: "reflink (FICLONERANGE)", acts: &[reflink] },
 ];
-
-const LINE: &[u8] = b"a line\n";
 
 fn write(site: &Site) -> io::Result<Vec<u8>> {
     site.append()?.write_all(LINE)?;

@@ -12,10 +12,10 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     guest::{self, Filesystem, Stream},
-    kernel::{Series, TESTED},
+    kernel::Series,
     static_build,
     vm::{MachineOptions, Needs},
-    workspace,
+    vm_test, workspace,
 };
 use places::{MARK, PLACES, script};
 use table::{Cell, Measured};
@@ -42,11 +42,7 @@ struct Boot {
 
 pub fn run(options: &Options) -> Result<ExitCode> {
     let programs = static_build::with("coverage")?;
-    let kernels = if options.kernel.is_empty() {
-        TESTED.iter().map(|version| version.parse()).collect::<Result<Vec<Series>>>()?
-    } else {
-        options.kernel.clone()
-    };
+    let kernels = if options.kernel.is_empty() { vm_test::tested()? } else { options.kernel.clone() };
     let newest = kernels.last().cloned();
     let mut boots: Vec<_> = kernels.into_iter().map(|kernel| Boot { kernel, backend: "ebpf" }).collect();
     // For comparison.
