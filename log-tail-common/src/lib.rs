@@ -40,8 +40,31 @@ pub struct Doorbell {
     /// Bytes that were cut out of it since the reader last looked, so that what follows them moved toward the front
     /// (`FALLOC_FL_COLLAPSE_RANGE`).
     pub collapsed_bytes: u64,
-    /// Fills the cache line.
-    pub reserved: [u64; 2],
+    /// Which bytes one process wrote last, all of them one behind the other.
+    pub written: Claim,
+}
+
+/// Which bytes one process wrote: each word is made by [`claim`]. None where the two name different processes.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Claim {
+    /// The process, and the offset of the first byte.
+    pub from: u64,
+    /// The process, and the offset behind the last byte; or [`CLAIM_BY_SEVERAL`].
+    pub to: u64,
+}
+
+/// Bits of a claim that hold an offset: it is told modulo 4 TiB. The others hold a process's id, which is smaller than
+/// 2^22: `PID_MAX_LIMIT`, include/linux/threads.h.
+pub const CLAIM_OFFSET_BITS: u32 = 42;
+
+/// In place of a claim's end: it is not known who wrote what.
+pub const CLAIM_BY_SEVERAL: u64 = 1;
+
+/// A process's id and an offset in one word, which is stored and loaded whole.
+#[must_use]
+pub const fn claim(pid: u32, offset: u64) -> u64 {
+    ((pid as u64) << CLAIM_OFFSET_BITS) | (offset & ((1 << CLAIM_OFFSET_BITS) - 1))
 }
 
 /// The doorbell that stands for every file: rung when the ring had no room for a hint.
@@ -78,6 +101,10 @@ pub const HINT_ENTRY_WENT: u32 = 9;
 /// The kernel may have skipped programs: it does not run one on a processor where a task was preempted inside
 /// it, and other tasks have run there meanwhile. How often it did is in the programs' `recursion_misses`.
 pub const HINT_SKIPPED: u32 = 10;
+/// Nobody has the inode open for writing any more.
+pub const HINT_CLOSE: u32 = 11;
+/// As [`HINT_APPEND`], of an inode whose doorbell is rung already: it only says who wrote.
+pub const HINT_WRITTEN: u32 = 12;
 
 /// A record of the ring buffer: look at this inode.
 #[repr(C)]
@@ -89,6 +116,51 @@ pub struct Hint {
     pub slot: u32,
     /// When it happened: `CLOCK_MONOTONIC`, in nanoseconds.
     pub time_ns: u64,
+}
+
+/// Bytes of a task's name with the NUL: `TASK_COMM_LEN`, include/linux/sched.h.
+pub const COMM_LENGTH: usize = 16;
+
+/// The task that does something, and the process that it belongs to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Writer {
+    /// The process: what user space calls a pid, and the kernel a tgid; in the initial pid namespace.
+    pub pid: u32,
+    /// The thread: what the kernel calls a pid.
+    pub tid: u32,
+    /// In the initial user namespace.
+    pub uid: u32,
+    /// 1 for a thread of the kernel's own, which works for somebody it does not name.
+    pub is_kernel: u32,
+    /// The inode number of its cgroup's directory in the cgroup2 hierarchy.
+    pub cgroup: u64,
+    /// The thread's name, NUL-terminated.
+    pub comm: [u8; COMM_LENGTH],
+}
+
+/// Bytes of a file.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    /// Offset of the first.
+    pub from: u64,
+    /// Offset behind the last; the same where it is not known which they are.
+    pub to: u64,
+}
+
+/// A record of the ring buffer of kind [`HINT_APPEND`] or [`HINT_WRITTEN`], where writers are told.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct WriterHint {
+    /// When it was written, and to what.
+    pub hint: Hint,
+    /// Which bytes.
+    pub span: Span,
+    /// The claim that was in the doorbell before this one.
+    pub last: Claim,
+    /// Who wrote them.
+    pub writer: Writer,
 }
 
 /// A record of the ring buffer with one of the kinds `HINT_ENTRY_*`: look at this name in this directory.
@@ -124,6 +196,8 @@ pub struct Counters {
 const _: () = assert!(size_of::<InodeKey>() == 16);
 const _: () = assert!(size_of::<Doorbell>() == 64);
 const _: () = assert!(size_of::<Hint>() == 16);
+const _: () = assert!(size_of::<Writer>() == 40);
+const _: () = assert!(size_of::<WriterHint>() == 88);
 const _: () = assert!(size_of::<EntryHint>() == 288);
 const _: () = assert!(size_of::<Counters>() == 32);
 

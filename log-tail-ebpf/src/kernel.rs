@@ -6,7 +6,7 @@
 //! direct dereferences of BTF pointers, which the kernel makes safe against faults: a bad or NULL
 //! pointer reads as 0. No read helper is needed, so they work under lockdown too.
 
-use aya_ebpf::Global;
+use aya_ebpf::{Global, helpers::bpf_probe_read_kernel};
 use log_tail_common::InodeKey;
 
 macro_rules! offsets {
@@ -21,6 +21,7 @@ macro_rules! offsets {
 
 offsets! {
     FILE_INODE = "file.f_inode";
+    FILE_MODE = "file.f_mode";
     INODE_MODE = "inode.i_mode";
     INODE_NUMBER = "inode.i_ino";
     INODE_SUPER = "inode.i_sb";
@@ -29,17 +30,27 @@ offsets! {
     DENTRY_PARENT = "dentry.d_parent";
     DENTRY_NAME = "dentry.d_name.name";
     INODE_SIZE = "inode.i_size";
+    INODE_WRITERS = "inode.i_writecount";
     IATTR_VALID = "iattr.ia_valid";
     IATTR_SIZE = "iattr.ia_size";
     REQUEST_FILE = "io_kiocb.file";
     KIOCB_FILE = "kiocb.ki_filp";
+    KIOCB_POSITION = "kiocb.ki_pos";
     DIO_KIOCB = "iomap_dio.iocb";
     TASK_MIGRATION_DISABLED = "task_struct.migration_disabled";
+    TASK_FLAGS = "task_struct.flags";
 }
 
 /// The file type bits of `inode.i_mode`: include/uapi/linux/stat.h.
 const S_IFMT: u16 = 0o170_000;
 const S_IFREG: u16 = 0o100_000;
+
+/// `file.f_mode`: include/linux/fs.h. Opened for writing, and opened to the end: then it has an inode.
+const FMODE_WRITE: u32 = 1 << 1;
+const FMODE_OPENED: u32 = 1 << 19;
+
+/// `task_struct.flags`: include/linux/sched.h.
+const PF_KTHREAD: u32 = 1 << 21;
 
 /// `iattr.ia_valid`: the size is to be changed. include/linux/fs.h.
 const ATTR_SIZE: u32 = 1 << 3;
@@ -93,6 +104,14 @@ impl File {
         // SAFETY: the verifier types `self.0` as `struct file *`.
         Inode(unsafe { member(self.0, &FILE_INODE) })
     }
+
+    /// Whether it could be written through. Such a file has an inode.
+    #[inline(always)]
+    pub fn is_open_for_writing(self) -> bool {
+        // SAFETY: as above; `fmode_t` is an unsigned int.
+        let mode: u32 = unsafe { member(self.0, &FILE_MODE) };
+        mode & (FMODE_WRITE | FMODE_OPENED) == FMODE_WRITE | FMODE_OPENED
+    }
 }
 
 impl Request {
@@ -109,6 +128,13 @@ impl Kiocb {
     pub fn file(self) -> File {
         // SAFETY: the verifier types `self.0` as `struct kiocb *`.
         File(unsafe { member(self.0, &KIOCB_FILE) })
+    }
+
+    /// Where it stands in the file: behind what was done of it.
+    #[inline(always)]
+    pub fn position(self) -> u64 {
+        // SAFETY: as above; `ki_pos` is a `loff_t`, and not negative.
+        unsafe { member(self.0, &KIOCB_POSITION) }
     }
 }
 
@@ -144,6 +170,13 @@ impl Inode {
     pub fn size(self) -> u64 {
         // SAFETY: as above; `i_size` is a `loff_t`, and never negative.
         unsafe { member(self.0, &INODE_SIZE) }
+    }
+
+    /// Whether somebody has it open for writing. Less than 0: it is being executed.
+    #[inline(always)]
+    pub fn has_writers(self) -> bool {
+        // SAFETY: as above; `i_writecount` is an `atomic_t`, which is an int.
+        unsafe { member::<i32>(self.0, &INODE_WRITERS) > 0 }
     }
 
     #[inline(always)]
@@ -188,6 +221,14 @@ impl Task {
         // SAFETY: the verifier types `self.0` as `struct task_struct *`; `migration_disabled` is an unsigned short.
         u64::from(unsafe { member::<u16>(self.0, &TASK_MIGRATION_DISABLED) })
     }
+}
+
+/// Whether the task at this address is a thread of the kernel's own.
+#[inline(always)]
+pub fn is_kernel_thread(task: u64) -> bool {
+    let flags = (task + TASK_FLAGS.load()) as *const u32;
+    // SAFETY: the helper refuses an address that is none.
+    unsafe { bpf_probe_read_kernel(flags) }.is_ok_and(|flags| flags & PF_KTHREAD != 0)
 }
 
 impl Changes {

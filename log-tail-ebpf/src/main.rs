@@ -18,6 +18,8 @@
 
 mod kernel;
 mod maps;
+mod skipped;
+mod written;
 
 use aya_ebpf::{
     EbpfContext,
@@ -25,13 +27,15 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, FEntryContext, FExitContext},
 };
 use log_tail_common::{
-    HINT_APPEND, HINT_ENTRY_CAME, HINT_ENTRY_MOVED_FROM, HINT_ENTRY_MOVED_TO, HINT_ENTRY_WENT, HINT_MOVE,
-    HINT_UNLINK,
+    HINT_APPEND, HINT_CLOSE, HINT_ENTRY_CAME, HINT_ENTRY_MOVED_FROM, HINT_ENTRY_MOVED_TO, HINT_ENTRY_WENT,
+    HINT_MOVE, HINT_UNLINK,
 };
 
 use crate::{
     kernel::{Changes, Dentry, Dio, File, Kiocb, Request, Task},
-    maps::{Ring, bell_of, ended, entry_changed, switched, will_end},
+    maps::{Ring, bell_of, closing_bell_of, ended, entry_changed, will_end},
+    skipped::switched,
+    written::Place,
 };
 
 /// A mode of fallocate: include/uapi/linux/falloc.h.
@@ -39,49 +43,87 @@ const FALLOC_FL_COLLAPSE_RANGE: i32 = 0x08;
 
 /// Bytes were written to `file`, or an error is returned.
 #[inline(always)]
-fn wrote(ctx: &impl EbpfContext, file: File, returned: i64, ring: Ring) -> i32 {
+fn wrote(ctx: &impl EbpfContext, file: File, returned: i64, place: Place, ring: Ring) -> i32 {
     let inode = file.inode();
     if returned > 0
         && inode.is_regular()
         && let Some(bell) = bell_of(inode)
     {
-        bell.appended(ctx, ring);
+        bell.appended(ctx, ring, place, returned as u64);
     }
     0
 }
 
-/// A function that writes to the file in argument `$file` and has `$arguments` arguments: the trampoline
-/// puts the returned value behind them (`bpf_get_func_ret` needs 5.17).
+/// Argument `n` is the address of an offset that is behind what was written by now. Up to 5.17 the verifier lets no
+/// program read an argument that is a pointer to a number; a helper does.
+#[inline(always)]
+fn behind(ctx: &FExitContext, n: usize) -> Place {
+    Place::Behind(ctx.as_ptr().cast::<*const u64>().wrapping_add(n))
+}
+
+/// Argument `n` is the offset of the first byte.
+#[inline(always)]
+fn start(ctx: &FExitContext, n: usize) -> Place {
+    Place::Start(ctx.arg(n))
+}
+
+/// Argument `n` is the `kiocb` that the write was asked for with.
+#[inline(always)]
+fn at_end_of(ctx: &FExitContext, n: usize) -> Place {
+    Place::End(Kiocb(ctx.arg(n)).position())
+}
+
+/// A function that writes to the file in argument `$file`, at the place that `$at` finds in argument `$place`, and
+/// has `$arguments` arguments: the trampoline puts the returned value behind them (`bpf_get_func_ret` needs 5.17).
 macro_rules! on_write {
-    ($function:literal, $exchange:ident, $plain:ident, file: $file:literal, arguments: $arguments:literal) => {
+    (
+        $function:literal, $exchange:ident, $plain:ident,
+        file: $file:literal, $at:ident: $place:literal, arguments: $arguments:literal
+    ) => {
         #[doc = concat!("After `", $function, "`.")]
         #[fexit(function = $function)]
         fn $exchange(ctx: FExitContext) -> i32 {
-            wrote(&ctx, File(ctx.arg($file)), ctx.arg($arguments), Ring::Exchange)
+            wrote(&ctx, File(ctx.arg($file)), ctx.arg($arguments), $at(&ctx, $place), Ring::Exchange)
         }
 
         #[doc = concat!("After `", $function, "`, where the verifier knows no `xchg`.")]
         #[fexit(function = $function)]
         fn $plain(ctx: FExitContext) -> i32 {
-            wrote(&ctx, File(ctx.arg($file)), ctx.arg($arguments), Ring::Plain)
+            wrote(&ctx, File(ctx.arg($file)), ctx.arg($arguments), $at(&ctx, $place), Ring::Plain)
         }
     };
 }
 
-on_write!("vfs_write", vfs_write, vfs_write_plain, file: 0, arguments: 4);
-on_write!("vfs_writev", vfs_writev, vfs_writev_plain, file: 0, arguments: 5);
-// splice, sendfile: of the file that was named, which may be an overlay's.
-on_write!("do_splice", do_splice, do_splice_plain, file: 2, arguments: 6);
-on_write!("do_splice_direct", do_splice_direct, do_splice_direct_plain, file: 2, arguments: 6);
+on_write!("vfs_write", vfs_write, vfs_write_plain, file: 0, behind: 3, arguments: 4);
+on_write!("vfs_writev", vfs_writev, vfs_writev_plain, file: 0, behind: 3, arguments: 5);
+// splice, sendfile: of the file that was named, which may be an overlay's. Before 5.11 the offset is at an address of
+// user space's, where it is none of the kernel's: then nobody says.
+on_write!("do_splice", do_splice, do_splice_plain, file: 2, behind: 3, arguments: 6);
+on_write!(
+    "do_splice_direct", do_splice_direct, do_splice_direct_plain,
+    file: 2, behind: 3, arguments: 6
+);
 // The same, of the real file under an overlay.
-on_write!("iter_file_splice_write", iter_file_splice_write, iter_file_splice_write_plain, file: 1, arguments: 5);
+on_write!(
+    "iter_file_splice_write", iter_file_splice_write, iter_file_splice_write_plain,
+    file: 1, behind: 2, arguments: 5
+);
 // What coreutils' cat and cp use.
-on_write!("vfs_copy_file_range", vfs_copy_file_range, vfs_copy_file_range_plain, file: 2, arguments: 6);
+on_write!(
+    "vfs_copy_file_range", vfs_copy_file_range, vfs_copy_file_range_plain,
+    file: 2, start: 3, arguments: 6
+);
 // The real file under an overlay; loop devices and nfsd.
-on_write!("vfs_iter_write", vfs_iter_write, vfs_iter_write_plain, file: 0, arguments: 4);
-on_write!("vfs_iocb_iter_write", vfs_iocb_iter_write, vfs_iocb_iter_write_plain, file: 0, arguments: 3);
+on_write!("vfs_iter_write", vfs_iter_write, vfs_iter_write_plain, file: 0, behind: 2, arguments: 4);
+on_write!(
+    "vfs_iocb_iter_write", vfs_iocb_iter_write, vfs_iocb_iter_write_plain,
+    file: 0, at_end_of: 1, arguments: 3
+);
 // What `cp --reflink` uses.
-on_write!("vfs_clone_file_range", vfs_clone_file_range, vfs_clone_file_range_plain, file: 2, arguments: 6);
+on_write!(
+    "vfs_clone_file_range", vfs_clone_file_range, vfs_clone_file_range_plain,
+    file: 2, start: 3, arguments: 6
+);
 
 /// After `vfs_fallocate`. What it makes room for is no text yet; but the reader's offset may be another's now.
 #[fexit(function = "vfs_fallocate")]
@@ -102,13 +144,19 @@ fn vfs_fallocate(ctx: FExitContext) -> i32 {
 /// What it returns says how the request ends, not whether bytes were written.
 #[fexit(function = "io_write")]
 fn io_write(ctx: FExitContext) -> i32 {
-    wrote(&ctx, Request(ctx.arg(0)).file(), 1, Ring::Exchange)
+    wrote(&ctx, Request(ctx.arg(0)).file(), 1, Place::Unknown, Ring::Exchange)
 }
 
 /// After `io_write`, where the verifier knows no `xchg`.
 #[fexit(function = "io_write")]
 fn io_write_plain(ctx: FExitContext) -> i32 {
-    wrote(&ctx, Request(ctx.arg(0)).file(), 1, Ring::Plain)
+    wrote(&ctx, Request(ctx.arg(0)).file(), 1, Place::Unknown, Ring::Plain)
+}
+
+/// Bytes were written by a request that may have gone on after its system call, or an error is told.
+#[inline(always)]
+fn completed(ctx: &impl EbpfContext, kiocb: Kiocb, result: i64, ring: Ring) -> i32 {
+    wrote(ctx, kiocb.file(), result, Place::End(kiocb.position()), ring)
 }
 
 /// What a filesystem calls when a read or write that went on after its system call has ended: the bytes are there.
@@ -117,13 +165,13 @@ macro_rules! on_completion {
         #[doc = concat!("Before `", $function, "`.")]
         #[fentry(function = $function)]
         fn $exchange(ctx: FEntryContext) -> i32 {
-            wrote(&ctx, Kiocb(ctx.arg(0)).file(), ctx.arg(1), Ring::Exchange)
+            completed(&ctx, Kiocb(ctx.arg(0)), ctx.arg(1), Ring::Exchange)
         }
 
         #[doc = concat!("Before `", $function, "`, where the verifier knows no `xchg`.")]
         #[fentry(function = $function)]
         fn $plain(ctx: FEntryContext) -> i32 {
-            wrote(&ctx, Kiocb(ctx.arg(0)).file(), ctx.arg(1), Ring::Plain)
+            completed(&ctx, Kiocb(ctx.arg(0)), ctx.arg(1), Ring::Plain)
         }
     };
 }
@@ -145,7 +193,7 @@ fn before_iomap_dio_complete(ctx: FEntryContext) -> i32 {
 #[inline(always)]
 fn direct_io_ended(ctx: &FExitContext, ring: Ring) -> i32 {
     if let Some(bell) = ended(Dio(ctx.arg(0))) {
-        bell.appended(ctx, ring);
+        bell.appended(ctx, ring, Place::Unknown, 0);
     }
     0
 }
@@ -272,6 +320,20 @@ fn d_make_persistent(ctx: FExitContext) -> i32 {
 #[fexit(function = "d_delete")]
 fn d_delete(ctx: FExitContext) -> i32 {
     entry_changed(&ctx, Dentry(ctx.arg(0)), HINT_ENTRY_WENT, false);
+    0
+}
+
+/// A file is closed for good; its right to write was given back before: `__fput` in fs/file_table.c.
+#[fentry(function = "security_file_free")]
+fn before_security_file_free(ctx: FEntryContext) -> i32 {
+    let file = File(ctx.arg(0));
+    if file.is_open_for_writing()
+        && file.inode().is_regular()
+        && let Some(bell) = closing_bell_of(file.inode())
+        && !file.inode().has_writers()
+    {
+        bell.tell(&ctx, HINT_CLOSE);
+    }
     0
 }
 

@@ -15,38 +15,34 @@
 //!   locked instruction after the size was set (fs/iomap/direct-io.c, `iomap_dio_complete`: `inode_dio_end`), and its
 //!   hooks run after that. Kernels that old run fexit programs on x86 alone (arm64 from
 //!   6.0). Two writers may both find `rung` clear: the second hint is answered for nothing.
-//!
-//! # What the kernel skips
-//! A trampoline does not run a program that is active on its processor already (kernel/bpf/trampoline.c,
-//! `__bpf_prog_enter_recur`): it counts a `recursion_miss`, and the event is unseen. That is meant for
-//! recursion, but on a preemptible kernel a task that is preempted inside a program keeps it active, and
-//! whatever other tasks write on that processor until it runs again goes unseen. Nothing inside the program
-//! can prevent that: it is active before its first instruction and after its last. But such a task cannot
-//! leave its processor (`task_struct.migration_disabled`), so [`switched`] counts those that wait on each, and
-//! rings when a task ends its turn while some do. The reader then asks the kernel whether it did skip any.
-//! No miss stays unnoticed: its count grows before the skipped task's turn ends, and the switch at that end
-//! holds a full barrier (kernel/sched/core.c, `__schedule`: `smp_mb__after_spinlock`) before the bell is tested.
 
 use core::intrinsics::{AtomicOrdering, atomic_xadd, atomic_xchg};
 
 use aya_ebpf::{
     EbpfContext, Global,
-    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_RB_AVAIL_DATA, BPF_RB_RING_SIZE},
     helpers::{bpf_ktime_get_ns, bpf_probe_read_kernel_str_bytes},
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use aya_log_ebpf::{debug, warn};
 use log_tail_common::{
-    Counters, Doorbell, EntryHint, HINT_APPEND, HINT_OVERFLOW, HINT_SKIPPED, HINT_TRUNCATE, Hint, InodeKey,
-    OVERFLOW_SLOT, SKIPPED_SLOT,
+    Claim, Counters, Doorbell, EntryHint, HINT_APPEND, HINT_OVERFLOW, HINT_SKIPPED, HINT_TRUNCATE,
+    HINT_WRITTEN, Hint, InodeKey, OVERFLOW_SLOT, Span, WriterHint,
 };
 
-use crate::kernel::{Dentry, Dio, Inode, Task};
+use crate::{
+    kernel::{Dentry, Dio, Inode},
+    written::{self, Place},
+};
 
 /// Which inodes are followed, and the index of each one's doorbell. Sized by the loader.
 #[map]
 static FOLLOWED: HashMap<InodeKey, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
+/// Which of them the last writer is awaited of. Sized by the loader.
+#[map]
+static CLOSING: HashMap<InodeKey, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 
 /// The doorbells, mapped into the reader's memory. Sized by the loader.
 #[map]
@@ -64,19 +60,6 @@ static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
 /// want of room, the sweep finds.
 #[map]
 static ENDING: LruHashMap<u64, u32> = LruHashMap::with_max_entries(1024, 0);
-
-/// Of one processor.
-struct Waiting {
-    /// How many tasks wait for it that may be inside a program.
-    tasks: u64,
-    /// How deeply a task is pinned while it is asked about at the end of its turn, plus 1: from 7.x on, being
-    /// asked pins it (kernel/trace/bpf_trace.c, `__bpf_trace_run`). The least that was seen.
-    asked_plus_one: u64,
-}
-
-/// One element: this processor's.
-#[map]
-static WAITING: PerCpuArray<Waiting> = PerCpuArray::with_max_entries(1, 0);
 
 /// 1 where names may be read: the kernel refuses `bpf_probe_read_kernel_str` under lockdown=confidentiality.
 #[unsafe(no_mangle)]
@@ -103,14 +86,25 @@ enum Outcome {
 }
 
 #[inline(always)]
-fn bell_at(slot: u32) -> Option<Bell> {
+pub fn bell_at(slot: u32) -> Option<Bell> {
     Some(Bell { slot, state: DOORBELLS.get_ptr_mut(slot)? })
 }
 
 /// The inode's doorbell, if it is followed.
 #[inline(always)]
 pub fn bell_of(inode: Inode) -> Option<Bell> {
-    let slot = FOLLOWED.get_ptr(inode.key())?;
+    bell_in(&FOLLOWED, inode)
+}
+
+/// The inode's doorbell, if it is followed and its last writer is awaited.
+#[inline(always)]
+pub fn closing_bell_of(inode: Inode) -> Option<Bell> {
+    bell_in(&CLOSING, inode)
+}
+
+#[inline(always)]
+fn bell_in(slots: &HashMap<InodeKey, u32>, inode: Inode) -> Option<Bell> {
+    let slot = slots.get_ptr(inode.key())?;
     // SAFETY: a non-NULL map value; user space replaces it whole or not at all.
     bell_at(unsafe { *slot })
 }
@@ -133,9 +127,9 @@ pub fn ended(dio: Dio) -> Option<Bell> {
 }
 
 impl Bell {
-    /// There may be new bytes: submits a hint unless one is already on its way.
+    /// There may be `length` new bytes: submits a hint unless one is already on its way.
     #[inline(always)]
-    pub fn appended(self, ctx: &impl EbpfContext, ring: Ring) {
+    pub fn appended(self, ctx: &impl EbpfContext, ring: Ring, place: Place, length: u64) {
         // SAFETY: `state` is a map element, and `rung` its first member.
         let rung = unsafe { &raw mut (*self.state).rung };
         let before = match ring {
@@ -151,13 +145,52 @@ impl Bell {
                 before
             }
         };
+        if written::are_told() {
+            return self.told(ctx, before != 0, place.span(length));
+        }
         if before != 0 {
             return count(Outcome::Coalesced);
         }
-        if !self.submit(ctx, HINT_APPEND) {
-            // The overflow makes the reader look at this file too; the next write may ring again.
-            // SAFETY: as above.
-            unsafe { rung.write_volatile(0) };
+        if !self.submit(ctx, hint(HINT_APPEND, self.slot)) {
+            self.unring();
+        }
+    }
+
+    /// The overflow makes the reader look at this file too; the next write may ring again.
+    #[inline(always)]
+    fn unring(self) {
+        // SAFETY: `state` is a map element.
+        unsafe { (&raw mut (*self.state).rung).write_volatile(0) };
+    }
+
+    /// As [`Bell::appended`], where it is to be told who wrote: a hint for each process that writes in between, too.
+    #[inline(always)]
+    fn told(self, ctx: &impl EbpfContext, is_rung: bool, span: Option<Span>) {
+        let last = match span {
+            // SAFETY: `state` is a map element.
+            Some(span) => unsafe { written::add(self.state, span) },
+            None => Some(Claim { from: 0, to: 0 }),
+        };
+        let span = span.unwrap_or(Span { from: 0, to: 0 });
+        match (is_rung, last) {
+            (true, None) => return count(Outcome::Coalesced),
+            (true, Some(_)) if !half_is_free() => {
+                // SAFETY: as above.
+                unsafe { written::give_up(self.state) };
+                return count(Outcome::Coalesced);
+            }
+            _ => {}
+        }
+        // Both wake the reader if it has drained the ring. A record that did not (BPF_RB_NO_WAKEUP) would keep those
+        // behind it from waking it either: kernel/bpf/ringbuf.c, `bpf_ringbuf_commit`.
+        let record = WriterHint {
+            hint: hint(if is_rung { HINT_WRITTEN } else { HINT_APPEND }, self.slot),
+            span,
+            last: last.unwrap_or(Claim { from: 0, to: 0 }),
+            writer: written::current(),
+        };
+        if !self.submit(ctx, record) && !is_rung {
+            self.unring();
         }
     }
 
@@ -197,7 +230,7 @@ impl Bell {
             }
         }
         self.will_not_truncate();
-        self.submit(ctx, HINT_TRUNCATE);
+        self.submit(ctx, hint(HINT_TRUNCATE, self.slot));
     }
 
     /// What was announced was done, or refused. Comes after what is noted of it: until then the reader waits for
@@ -241,16 +274,16 @@ impl Bell {
     #[inline(always)]
     pub fn tell(self, ctx: &impl EbpfContext, kind: u32) {
         debug!(ctx, "hint {} for slot {}", kind, self.slot);
-        self.submit(ctx, kind);
+        self.submit(ctx, hint(kind, self.slot));
     }
 
     #[inline(always)]
-    fn submit(self, ctx: &impl EbpfContext, kind: u32) -> bool {
-        let Some(mut entry) = HINTS.reserve::<Hint>(0) else {
+    fn submit<T: 'static>(self, ctx: &impl EbpfContext, record: T) -> bool {
+        let Some(mut entry) = HINTS.reserve::<T>(0) else {
             overflowed(ctx, self.slot);
             return false;
         };
-        entry.write(hint(kind, self.slot));
+        entry.write(record);
         entry.submit(0);
         count(Outcome::Submitted);
         true
@@ -284,31 +317,16 @@ pub fn entry_changed(ctx: &impl EbpfContext, dentry: Dentry, kind: u32, moved: b
     count(Outcome::Submitted);
 }
 
+/// Whether half of the ring is free: what may be left out leaves the other half to what must not be.
+#[inline(always)]
+fn half_is_free() -> bool {
+    HINTS.query(BPF_RB_AVAIL_DATA.into()) < HINTS.query(BPF_RB_RING_SIZE.into()) / 2
+}
+
 #[inline(always)]
 fn hint(kind: u32, slot: u32) -> Hint {
     // SAFETY: a helper without arguments.
     Hint { kind, slot, time_ns: unsafe { bpf_ktime_get_ns() } }
-}
-
-/// This processor goes from one task to another, interrupts off.
-#[inline(always)]
-pub fn switched(ctx: &impl EbpfContext, from: Task, to: Task) {
-    let Some(waiting) = WAITING.get_ptr_mut(0) else { return };
-    // SAFETY: a map element of this processor, and nothing else runs on it now.
-    let Waiting { tasks, asked_plus_one } = unsafe { &mut *waiting };
-    let depth = from.pinned();
-    if *asked_plus_one == 0 || depth < *asked_plus_one - 1 {
-        *asked_plus_one = depth + 1;
-    }
-    let before = *tasks;
-    // Those that waited when this was attached were not counted, and must not be subtracted.
-    let is_pinned = depth >= *asked_plus_one;
-    *tasks = (before + u64::from(is_pinned)).saturating_sub(u64::from(to.pinned() > 0));
-    if before != 0
-        && let Some(bell) = bell_at(SKIPPED_SLOT)
-    {
-        bell.skipped(ctx);
-    }
 }
 
 /// The ring had no room. The bell is rung before the ring is tried once more: either that hint gets in

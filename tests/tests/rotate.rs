@@ -6,7 +6,7 @@ use std::{
     os::unix::fs::symlink,
 };
 
-use log_tail_tests::{prelude::*, run::records};
+use log_tail_tests::{backend::is_ebpf_or_skip, prelude::*, run::records};
 
 #[test]
 fn a_file_renamed_and_made_again_every_ten_thousand_lines_is_followed() {
@@ -62,6 +62,33 @@ fn a_writer_that_goes_on_in_the_renamed_file_is_heard_out() {
 }
 
 #[test]
+fn a_rotated_file_is_let_go_the_moment_its_last_writer_closes_it() {
+    if !is_ebpf_or_skip("a_rotated_file_is_let_go_the_moment_its_last_writer_closes_it") {
+        return;
+    }
+    let place = Place::new();
+    let log = place.path("app.log");
+    let [mut one, mut other] = ["one", "other"].map(|writer| Lines::new(&log, writer));
+    // Nothing else lets it go, and nobody asks again.
+    let tail = LogTail::without_sweep().counted().args(["--rotate-wait", "1h"]).arg(&log).follow();
+    one.write(1);
+    other.write(1);
+    tail.wait_for_lines(2);
+    fs::rename(&log, place.path("app.log.1")).unwrap();
+    let mut new = Lines::new(&log, "new");
+    new.write(1);
+    drop(one);
+    other.write(1);
+    tail.wait_for_lines(3);
+    drop(other);
+    tail.wait_for_lines(4);
+    let is_let_go = |scrape: &Scrape| scrape.get("log_tail_files") == 1;
+    let scrape = tail.wait_for_metrics("the old file to be let go", is_let_go);
+    assert_eq!(scrape.get("log_tail_hints_total{kind=\"close\"}"), 1);
+    tail.terminate().assert_exactly([("one", 1), ("other", 2), ("new", 1)]);
+}
+
+#[test]
 fn a_truncated_file_is_read_from_its_beginning() {
     let place = Place::new();
     let log = place.path("app.log");
@@ -109,7 +136,7 @@ fn a_writer_that_holds_a_truncated_file_open_is_followed() {
 
 #[test]
 fn the_kernel_program_sees_a_truncation_although_the_file_grew_past_it() {
-    if !log_tail_tests::backend::is_ebpf_or_skip("truncation with regrowth") {
+    if !is_ebpf_or_skip("truncation with regrowth") {
         return;
     }
     let place = Place::new();

@@ -53,6 +53,8 @@ impl Follower {
         if self.stopping || now >= until {
             return true;
         }
+        // Before it is asked: whoever closes it from now on is told of.
+        let is_told = self.observer.as_mut().is_some_and(|observer| observer.tell_close(id));
         match self.writers(id) {
             Writers::None => {
                 // Once more: it may have been written to, and closed, since its end was read.
@@ -66,9 +68,9 @@ impl Follower {
                     // Nobody waits: it is asked when the grace time is over.
                     return false;
                 };
-                let at = now + file.ask_after;
+                let at = if is_told { until } else { until.min(now + file.ask_after) };
                 file.ask_after = (file.ask_after * 2).min(ASK_AT_LEAST_EVERY);
-                self.asks.push((at.min(until), id));
+                self.asks.push((at, id));
             }
             Writers::Unknown => self.asks.push((until, id)),
         }

@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::{
     Follower, Identity, NameId, NotFollowable, Rotation,
+    claims::Claims,
     compressed::Decoder,
     copies::Copies,
     reader::{Input, Position, Step},
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::{
     observe::FileId,
-    record::{Block, Ending, Item, Source},
+    record::{Block, Ending, Item, Source, Written},
 };
 
 /// Bytes a file may give out before the others get their turn.
@@ -88,6 +89,8 @@ pub(super) struct FollowedFile {
     pub end: Option<u64>,
     /// Kernel time of the oldest write that is not answered.
     pub written_ns: Option<u64>,
+    /// Who wrote what is to be handed on, where that is told.
+    pub claims: Option<Box<Claims>>,
 }
 
 impl Follower {
@@ -106,6 +109,14 @@ impl Follower {
         file.answered = false;
         file.written_ns = file.written_ns.or(time_ns);
         self.queue(id);
+    }
+
+    /// A hint says that the file was truncated.
+    pub(super) fn truncated(&mut self, id: FileId) {
+        if let Some(claims) = self.file_mut(id).and_then(|file| file.claims.as_deref_mut()) {
+            claims.clear();
+        }
+        self.written(id, None);
     }
 
     pub(super) fn queue(&mut self, id: FileId) {
@@ -189,7 +200,7 @@ impl Follower {
             match self.read_on(id) {
                 Turn::Block(block) => {
                     self.turn_bytes += block.bytes.len();
-                    self.hand_on(block);
+                    self.hand_on_by_writers(id, block);
                     if self.turn_bytes >= TURN_BYTES && self.caught_up && self.ready.len() > 1 {
                         self.turn_bytes = 0;
                         self.ready.rotate_left(1);
@@ -225,7 +236,9 @@ impl Follower {
         let Some(file) = self.files.get_mut(id.0 as usize) else { return Turn::Over };
         if !file.answered {
             file.answered = true;
-            let answer = self.observer.as_mut().map(|observer| observer.answer(id)).unwrap_or_default();
+            let near = file.position.handed_on();
+            let answer = self.observer.as_mut().map(|observer| observer.answer(id, near)).unwrap_or_default();
+            self.claimed(id, &answer);
             if answer.collapsed_bytes > 0 {
                 self.collapsed(id, answer.collapsed_bytes);
             }
@@ -365,6 +378,7 @@ impl FollowedFile {
             seen_bytes: 0,
             end: None,
             written_ns: None,
+            claims: None,
         }
     }
 
@@ -384,7 +398,7 @@ impl FollowedFile {
     }
 
     pub fn block(&self, offset: u64, bytes: Bytes, ending: Ending) -> Block {
-        Block { source: Arc::clone(&self.source), offset, bytes, ending }
+        Block { source: Arc::clone(&self.source), offset, bytes, ending, written: Written::Unknown }
     }
 }
 

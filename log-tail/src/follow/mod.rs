@@ -7,6 +7,7 @@
 //! * the inode that bore a name before is read to its end before the one that bears it now;
 //! * an inode that lost its name is read on for a grace time, because its writer may hold it open.
 
+mod claims;
 mod collapsed;
 mod comers;
 mod compressed;
@@ -291,7 +292,10 @@ impl Follower {
                         self.written(file, None);
                     }
                 }
-                Hint::Truncated { file } => self.written(file, None),
+                Hint::Written { file, writer, bytes, last } => self.written_by(file, &writer, bytes, last),
+                // Whether it is drained is asked at its end.
+                Hint::Closed { file } => self.queue(file),
+                Hint::Truncated { file } => self.truncated(file),
                 Hint::Moved { file } | Hint::Unlinked { file } => self.renamed(file),
                 Hint::Entry { directory, name, change } => self.entry_told(directory, &name, change),
                 Hint::DirectoryGone { directory } => self.doubt_directory(directory),

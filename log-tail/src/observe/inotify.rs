@@ -196,7 +196,7 @@ impl Observer for InotifyObserver {
         }
     }
 
-    fn answer(&mut self, _: FileId) -> Answer {
+    fn answer(&mut self, _: FileId, _: u64) -> Answer {
         // Every write queues an event of its own; the kernel merges only neighbours that nobody has read.
         Answer::default()
     }

@@ -4,22 +4,27 @@
 //! the reader reads to the end of the file. So a hint may come twice, late, or for nothing, and an
 //! observer that lost some says [`Hint::LookAtEverything`].
 
+pub mod cgroup;
 pub mod ebpf;
 pub mod inotify;
 pub mod key;
 pub mod mounts;
 pub mod probe;
-
 pub mod stat;
+mod writer;
 
 use std::{
     ffi::OsString,
     fmt, io,
+    ops::Range,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use tokio::io::{Interest as Readable, unix::AsyncFd};
+
+pub use self::writer::{Claim, Writer};
 
 /// A followed file: an index that is used again once the file has been let go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -34,6 +39,11 @@ pub struct DirectoryId(pub u32);
 pub enum Hint {
     /// There may be new bytes. `time_ns`: when the first of them was written, `CLOCK_MONOTONIC`, where known.
     Appended { file: FileId, time_ns: Option<u64> },
+    /// Who wrote these bytes of the file. `last`: what else became certain meanwhile. It says only that; whether there
+    /// is something to read, [`Hint::Appended`] does.
+    Written { file: FileId, writer: Arc<Writer>, bytes: Range<u64>, last: Option<Claim> },
+    /// Nobody has the file open for writing any more: see [`Observer::tell_close`].
+    Closed { file: FileId },
     /// The file with this name in this directory may have new bytes.
     EntryWritten { directory: DirectoryId, name: OsString },
     /// The file was truncated.
@@ -89,12 +99,25 @@ pub enum HintKind {
     Overflow,
     /// The kernel may have skipped the kernel program.
     Skipped,
+    /// Who wrote.
+    Written,
+    /// The last writer closed the file.
+    Close,
 }
 
 impl HintKind {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Self; 7] =
-        [Self::Append, Self::Truncate, Self::Move, Self::Unlink, Self::Entry, Self::Overflow, Self::Skipped];
+    pub const ALL: [Self; 9] = [
+        Self::Append,
+        Self::Truncate,
+        Self::Move,
+        Self::Unlink,
+        Self::Entry,
+        Self::Overflow,
+        Self::Skipped,
+        Self::Written,
+        Self::Close,
+    ];
 
     /// The word for it in metrics.
     pub fn word(self) -> &'static str {
@@ -106,6 +129,8 @@ impl HintKind {
             Self::Entry => "entry",
             Self::Overflow => "overflow",
             Self::Skipped => "skipped",
+            Self::Written => "written",
+            Self::Close => "close",
         }
     }
 }
@@ -121,6 +146,8 @@ impl Hint {
             Self::Entry { .. } | Self::DirectoryGone { .. } => HintKind::Entry,
             Self::LookAtEverything => HintKind::Overflow,
             Self::Skipped => HintKind::Skipped,
+            Self::Written { .. } => HintKind::Written,
+            Self::Closed { .. } => HintKind::Close,
         }
     }
 }
@@ -217,12 +244,27 @@ pub trait Observer {
     /// Ends hints about the names in a directory.
     fn leave_directory(&mut self, id: DirectoryId);
 
-    /// To be called before a file is read: what is written from now on brings a new hint.
-    fn answer(&mut self, id: FileId) -> Answer;
+    /// To be called before a file is read, `near` this offset: what is written from now on brings a new hint.
+    fn answer(&mut self, id: FileId, near: u64) -> Answer;
 
     /// Whether every truncation is told, with its sizes: then nothing else is taken for one.
     fn tells_truncations(&self) -> bool {
         false
+    }
+
+    /// Has the next [`Hint::Closed`] of the file told. `false` where the observer cannot.
+    fn tell_close(&mut self, _: FileId) -> bool {
+        false
+    }
+
+    /// Whether it tells who writes.
+    fn tells_writers(&self) -> bool {
+        false
+    }
+
+    /// Which bytes one process wrote last, where the observer tells who writes: of those near this offset.
+    fn claim(&self, _: FileId, _near: u64) -> Option<Claim> {
+        None
     }
 
     /// What the kernel skipped since this was last asked. To be asked after [`Hint::Skipped`], which does not
@@ -290,6 +332,10 @@ pub struct Answer {
     pub cut_off_bytes: u64,
     /// Bytes that were cut out of it, so that what follows them moved toward the front.
     pub collapsed_bytes: u64,
+    /// Which bytes one process wrote last.
+    pub written: Option<Claim>,
+    /// More than one process wrote, and it is not told which of them what.
+    pub by_several: bool,
 }
 
 /// Lets tokio's `AsyncFd` wait on a descriptor: for an observer, one that it goes on owning.

@@ -110,7 +110,8 @@ pub struct Facts {
 
 /// Finds everything out. Loads the kernel program for a moment.
 pub fn probe(paths: &[PathBuf]) -> Facts {
-    let options = LoadOptions { room: 64, log_level: log::LevelFilter::Off, ring_bytes: None };
+    let options =
+        LoadOptions { room: 64, log_level: log::LevelFilter::Off, ring_bytes: None, writers: false };
     let (hooks, ebpf_refused) = match EbpfObserver::new(options) {
         Ok(observer) => {
             let hooks = observer.hooks().iter().map(|attached| HookFact {

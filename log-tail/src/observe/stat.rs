@@ -98,7 +98,7 @@ impl Observer for Looking {
 
     fn leave_directory(&mut self, _: DirectoryId) {}
 
-    fn answer(&mut self, _: FileId) -> Answer {
+    fn answer(&mut self, _: FileId, _: u64) -> Answer {
         Answer::default()
     }
 

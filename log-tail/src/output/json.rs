@@ -15,7 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::{BufMut as _, BytesMut};
 use serde::{Serialize, Serializer};
 
-use crate::output::{Format, Queue};
+use crate::output::{Format, Queue, writer::ByWhom};
 use crate::record::{Block, Lost, Source, frame};
 
 /// The json format.
@@ -39,6 +39,7 @@ impl Format for Json {
         // What all records of the block share is put into words once.
         let time = rfc3339(time);
         let Named { path, path_base64, dev } = Named::of(&block.source);
+        let writer = ByWhom::of(&block.written, &block.source.path);
         for record in frame::records(&block.bytes, block.ending, self.max_line_bytes) {
             let line = std::str::from_utf8(record.line()).ok();
             let entry = Entry {
@@ -52,6 +53,7 @@ impl Format for Json {
                 line,
                 line_base64: line.is_none().then_some(Base64(record.line())),
                 continues: record.continues,
+                writer: writer.as_ref(),
             };
             put_line(&mut self.buffer, &entry);
         }
@@ -144,6 +146,9 @@ struct Entry<'a> {
     /// The line goes on in the next record of this file.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     continues: bool,
+    /// Who wrote it, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    writer: Option<&'a ByWhom<'a>>,
 }
 
 /// Bytes that are written as base64, without a copy of it in between.
@@ -175,7 +180,7 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::record::Ending;
+    use crate::record::{Ending, Written};
 
     fn source(path: &[u8]) -> Arc<Source> {
         Arc::new(Source {
@@ -187,7 +192,13 @@ mod tests {
     }
 
     fn block(offset: u64, bytes: &[u8], ending: Ending) -> Block {
-        Block { source: source(b"/var/log/a.log"), offset, bytes: Bytes::copy_from_slice(bytes), ending }
+        Block {
+            source: source(b"/var/log/a.log"),
+            offset,
+            bytes: Bytes::copy_from_slice(bytes),
+            ending,
+            written: Written::Unknown,
+        }
     }
 
     fn written(block: &Block, max: usize) -> String {

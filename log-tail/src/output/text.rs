@@ -77,7 +77,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::record::Ending;
+    use crate::record::{Ending, Written};
 
     fn source(path: &[u8], inode: u64) -> Arc<Source> {
         Arc::new(Source { path: OsStr::from_bytes(path).into(), dev: 0, inode, number: 0 })
@@ -85,7 +85,7 @@ mod tests {
 
     fn block(source: &Arc<Source>, offset: u64, text: &'static str) -> Block {
         let ending = if text.ends_with('\n') { Ending::Newline } else { Ending::Piece };
-        Block { source: Arc::clone(source), offset, bytes: text.into(), ending }
+        Block { source: Arc::clone(source), offset, bytes: text.into(), ending, written: Written::Unknown }
     }
 
     fn written(mut format: Text, blocks: &[Block]) -> Vec<u8> {
@@ -162,7 +162,7 @@ mod tests {
                 .iter()
                 .map(|bytes| {
                     let source = Arc::clone(&source);
-                    let block = Block { source, offset, bytes: bytes.clone().into(), ending: Ending::Piece };
+                    let block = Block { source, offset, bytes: bytes.clone().into(), ending: Ending::Piece, written: Written::Unknown };
                     offset = block.end().offset;
                     block
                 })

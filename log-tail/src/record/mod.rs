@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::observe::Writer;
+
 pub mod frame;
 
 /// Which file a block came from, as users and json name it.
@@ -82,6 +84,20 @@ pub struct Block {
     pub bytes: Bytes,
     /// How the bytes end.
     pub ending: Ending,
+    /// Who wrote them.
+    pub written: Written,
+}
+
+/// Who wrote the bytes of a block, as far as the observer tells.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Written {
+    /// Nobody tells.
+    #[default]
+    Unknown,
+    /// One process wrote all of them.
+    By(Arc<Writer>),
+    /// More than one process wrote, and it is not known which of them what.
+    BySeveral,
 }
 
 impl Block {
@@ -115,7 +131,7 @@ mod tests {
 
     fn block(bytes: &'static [u8], ending: Ending) -> Block {
         let source = Arc::new(Source { path: "a".into(), dev: 1, inode: 2, number: 0 });
-        Block { source, offset: 100, bytes: Bytes::from_static(bytes), ending }
+        Block { source, offset: 100, bytes: Bytes::from_static(bytes), ending, written: Written::Unknown }
     }
 
     #[test]

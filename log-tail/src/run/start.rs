@@ -44,6 +44,7 @@ impl Loop {
                 room: choose::room(settings.names.len()),
                 log_level: settings.kernel_log,
                 ring_bytes: settings.ring_bytes,
+                writers: settings.format == OutputFormat::Json,
             };
             Some(choose::choose(settings.backend, options)?)
         } else {

@@ -204,6 +204,14 @@ impl Running {
         records(&inner.stdout)
     }
 
+    /// Waits until so many records have come out as json, and returns all of them.
+    #[track_caller]
+    pub fn wait_for_records(&self, count: usize) -> Vec<Value> {
+        let is_there = |stdout: &[u8]| stdout.split(|byte| *byte == b'\n').count() > count;
+        let inner = self.wait_until("records", |inner| is_there(&inner.stdout));
+        records(&inner.stdout)
+    }
+
     /// Holds it still: it looks at nothing until it may go on.
     pub fn hold_still(&self) {
         self.signal(Signal::SIGSTOP);

@@ -65,7 +65,7 @@ impl EbpfObserver {
             while self.drain(&mut hints)? {}
             for hint in hints.drain(..) {
                 if let Hint::Appended { file, .. } = hint {
-                    self.answer(file);
+                    self.answer(file, 0);
                 }
             }
         }

@@ -12,10 +12,10 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use log_tail_common::{Doorbell, OVERFLOW_SLOT};
+use log_tail_common::{CLAIM_BY_SEVERAL, Doorbell, OVERFLOW_SLOT};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 
-use crate::observe::Answer;
+use crate::observe::{Answer, Claim};
 
 /// The map `DOORBELLS`, mapped into this process.
 #[derive(Debug)]
@@ -62,14 +62,28 @@ impl Doorbells {
     }
 
     /// Clears a doorbell: what is written from now on rings it again.
-    pub fn answer(&self, slot: u32) -> Answer {
+    pub fn answer(&self, slot: u32, near: u64) -> Answer {
         let take = |offset| self.word(slot, offset).map_or(0, |word| word.swap(0, Ordering::SeqCst));
+        let rung = take(std::mem::offset_of!(Doorbell, rung)) != 0;
+        // The other way round than they are set: a new end comes with its own beginning, or a newer one.
+        let to = take(std::mem::offset_of!(Doorbell, written.to));
+        let from = take(std::mem::offset_of!(Doorbell, written.from));
         Answer {
-            rung: take(std::mem::offset_of!(Doorbell, rung)) != 0,
+            rung,
             truncated_to: take(std::mem::offset_of!(Doorbell, truncated_to_plus_one)).checked_sub(1),
             cut_off_bytes: take(std::mem::offset_of!(Doorbell, cut_off_bytes)),
             collapsed_bytes: take(std::mem::offset_of!(Doorbell, collapsed_bytes)),
+            written: Claim::decoded(log_tail_common::Claim { from, to }, near),
+            by_several: to == CLAIM_BY_SEVERAL,
         }
+    }
+
+    /// Which bytes one process wrote last, of those near this offset.
+    pub fn claim(&self, slot: u32, near: u64) -> Option<Claim> {
+        let look = |offset| self.word(slot, offset).map_or(0, |word| word.load(Ordering::SeqCst));
+        let to = look(std::mem::offset_of!(Doorbell, written.to));
+        let from = look(std::mem::offset_of!(Doorbell, written.from));
+        Claim::decoded(log_tail_common::Claim { from, to }, near)
     }
 
     /// Whether the inode was truncated since the last answer.
@@ -86,7 +100,7 @@ impl Doorbells {
 
     /// Whether the ring had no room for some hint since this was last asked.
     pub fn overflowed(&self) -> bool {
-        self.answer(OVERFLOW_SLOT).rung
+        self.answer(OVERFLOW_SLOT, 0).rung
     }
 
     /// Clears a doorbell that goes to another inode.
@@ -120,9 +134,9 @@ mod tests {
             .word(3, std::mem::offset_of!(Doorbell, truncated_to_plus_one))
             .unwrap()
             .store(1, Ordering::SeqCst);
-        assert_eq!(bells.answer(3), Answer { rung: true, truncated_to: Some(0), ..Answer::default() });
-        assert_eq!(bells.answer(3), Answer::default());
-        assert_eq!(bells.answer(64), Answer::default(), "one past the last");
+        assert_eq!(bells.answer(3, 0), Answer { rung: true, truncated_to: Some(0), ..Answer::default() });
+        assert_eq!(bells.answer(3, 0), Answer::default());
+        assert_eq!(bells.answer(64, 0), Answer::default(), "one past the last");
         assert!(!bells.overflowed());
     }
 }

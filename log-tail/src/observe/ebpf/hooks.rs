@@ -105,8 +105,11 @@ const fn before(hook: Hook) -> Hook {
 /// Changes an inode's attributes, of which the size is one. Its lock is held all the while.
 pub const NOTIFY_CHANGE: &str = "notify_change";
 
+/// Is called for each file that is closed for good, after its right to write was given back.
+pub const LAST_CLOSE: &str = "security_file_free";
+
 /// Every hook.
-pub const HOOKS: [Hook; 28] = [
+pub const HOOKS: [Hook; 29] = [
     // The first: it counts who waits inside the others.
     Hook {
         when: When::Tracepoint,
@@ -143,6 +146,7 @@ pub const HOOKS: [Hook; 28] = [
     hook("d_instantiate_new", 2, "new files on ext4 and btrfs"),
     Hook { newer: true, ..hook("d_make_persistent", 2, "new names on tmpfs") },
     hook("d_delete", 1, "removed names"),
+    before(hook(LAST_CLOSE, 1, "when the last writer closes a file")),
     before(hook("security_inode_unlink", 2, "names about to be removed")),
     before(hook("security_inode_rmdir", 2, "directories about to be removed")),
 ];

@@ -13,7 +13,7 @@ use aya::{
     Ebpf, EbpfLoader, Endianness, include_bytes_aligned,
     programs::{BtfTracePoint, FEntry, FExit, ProgramError},
 };
-use log_tail_common::{EntryHint, Hint, RESERVED_SLOTS};
+use log_tail_common::{EntryHint, Hint, RESERVED_SLOTS, WriterHint};
 use nix::sys::resource::{Resource, setrlimit};
 
 use super::{
@@ -81,6 +81,8 @@ pub struct LoadOptions {
     pub log_level: log::LevelFilter,
     /// Size of the ring in bytes instead of the default, for tests of its overflow.
     pub ring_bytes: Option<u32>,
+    /// Whether it is to tell who writes.
+    pub writers: bool,
 }
 
 /// Loads and attaches the kernel program.
@@ -92,7 +94,8 @@ pub fn load(options: LoadOptions) -> Result<Loaded, LoadError> {
     let _ = setrlimit(Resource::RLIMIT_MEMLOCK, u64::MAX, u64::MAX);
 
     let btf = Btf::from_kernel()?;
-    let globals = globals(&btf)?;
+    let mut globals = globals(&btf)?;
+    globals.push(("TELL_WRITERS", u64::from(options.writers)));
     let mut needs = Needs { exchange: true, change_dentry: btf.argument_index(NOTIFY_CHANGE, "dentry")? };
     let excerpt = btf.excerpt(HOOKS.iter().map(Hook::type_name));
     let kernel_btf = aya::Btf::parse(&excerpt, Endianness::default()).map_err(LoadError::KernelBtf)?;
@@ -104,8 +107,9 @@ pub fn load(options: LoadOptions) -> Result<Loaded, LoadError> {
         // https://github.com/aya-rs/aya/issues/1172
         .btf(None)
         .map_max_entries("FOLLOWED", capacity)
+        .map_max_entries("CLOSING", capacity)
         .map_max_entries("DOORBELLS", capacity)
-        .map_max_entries("HINTS", options.ring_bytes.unwrap_or_else(|| ring_bytes(capacity)))
+        .map_max_entries("HINTS", options.ring_bytes.unwrap_or_else(|| ring_bytes(capacity, options.writers)))
         .override_global(aya_log::LEVEL, &log_level, false);
     for (name, value) in &globals {
         loader.override_global(name, value, true);
@@ -200,6 +204,7 @@ fn globals(btf: &Btf) -> Result<Vec<(&'static str, u64)>, BtfError> {
     let offset = |strukt, path: &[&str]| btf.member_offset(strukt, path).map(u64::from);
     Ok(vec![
         ("FILE_INODE", offset("file", &["f_inode"])?),
+        ("FILE_MODE", offset("file", &["f_mode"])?),
         ("INODE_MODE", offset("inode", &["i_mode"])?),
         ("INODE_NUMBER", offset("inode", &["i_ino"])?),
         ("INODE_SUPER", offset("inode", &["i_sb"])?),
@@ -208,13 +213,16 @@ fn globals(btf: &Btf) -> Result<Vec<(&'static str, u64)>, BtfError> {
         ("DENTRY_PARENT", offset("dentry", &["d_parent"])?),
         ("DENTRY_NAME", offset("dentry", &["d_name", "name"])?),
         ("INODE_SIZE", offset("inode", &["i_size"])?),
+        ("INODE_WRITERS", offset("inode", &["i_writecount"])?),
         ("IATTR_VALID", offset("iattr", &["ia_valid"])?),
         ("IATTR_SIZE", offset("iattr", &["ia_size"])?),
         ("REQUEST_FILE", offset("io_kiocb", &["file"]).unwrap_or(0)),
         ("KIOCB_FILE", offset("kiocb", &["ki_filp"])?),
+        ("KIOCB_POSITION", offset("kiocb", &["ki_pos"])?),
         ("DIO_KIOCB", offset("iomap_dio", &["iocb"]).unwrap_or(0)),
         // Read where tasks can be preempted inside a program: those kernels have it.
         ("TASK_MIGRATION_DISABLED", offset("task_struct", &["migration_disabled"]).unwrap_or(0)),
+        ("TASK_FLAGS", offset("task_struct", &["flags"])?),
         ("READ_NAMES", u64::from(!confidential())),
     ])
 }
@@ -225,9 +233,10 @@ fn confidential() -> bool {
         .is_ok_and(|text| text.contains("[confidentiality]"))
 }
 
-fn ring_bytes(capacity: u32) -> u32 {
+fn ring_bytes(capacity: u32, writers: bool) -> u32 {
     let header = 8;
-    let appends = u64::from(capacity) * (size_of::<Hint>() + header) as u64;
+    let append = if writers { size_of::<WriterHint>() } else { size_of::<Hint>() };
+    let appends = u64::from(capacity) * (append + header) as u64;
     let names = (RING_NAMES * (size_of::<EntryHint>() + header)) as u64;
     u32::try_from((appends + names).next_power_of_two()).unwrap_or(1 << 31)
 }
@@ -256,9 +265,11 @@ mod tests {
     #[test]
     fn the_ring_has_room_for_a_hint_of_every_file() {
         for capacity in [64, 65_536, 1 << 20] {
-            let bytes = ring_bytes(capacity);
-            assert!(bytes.is_power_of_two());
-            assert!(u64::from(bytes) >= u64::from(capacity) * 24, "{capacity}");
+            for (writers, record) in [(false, 24), (true, 96)] {
+                let bytes = ring_bytes(capacity, writers);
+                assert!(bytes.is_power_of_two());
+                assert!(u64::from(bytes) >= u64::from(capacity) * record, "{capacity}");
+            }
         }
     }
 }

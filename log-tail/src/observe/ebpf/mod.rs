@@ -16,6 +16,7 @@ use std::{
     io,
     os::fd::{AsFd, AsRawFd, BorrowedFd},
     path::Path,
+    sync::Arc,
 };
 
 use aya::maps::{HashMap, Map, MapData, PerCpuArray, RingBuf};
@@ -26,14 +27,15 @@ use rustc_hash::FxHashMap;
 
 use self::{
     doorbell::Doorbells,
-    hooks::NOTIFY_CHANGE,
+    hooks::{LAST_CLOSE, NOTIFY_CHANGE},
     load::{Attached, LoadError, LoadOptions, Loaded},
-    ring::Record,
+    ring::{Record, Written},
 };
 use crate::say::say;
 
 use super::{
-    Answer, Backend, DirectoryId, FileId, Hint, Interest, ObserveError, Observer, Reach, Skipped, key::Keys,
+    Answer, Backend, Claim, DirectoryId, FileId, Hint, Interest, ObserveError, Observer, Reach, Skipped,
+    key::Keys, writer::Writers,
 };
 
 /// Records taken from the ring before the loop gets its turn: a busy ring never yields by itself.
@@ -51,11 +53,15 @@ pub struct EbpfObserver {
     _ebpf: aya::Ebpf,
     hooks: Vec<Attached>,
     followed: HashMap<MapData, InodeKey, u32>,
+    /// Those whose last writer is awaited.
+    closing: HashMap<MapData, InodeKey, u32>,
     doorbells: Doorbells,
     ring: RingBuf<MapData>,
     counters: PerCpuArray<MapData, Counters>,
     logger: EbpfLogger<KernelLog>,
     keys: Keys,
+    writers: Writers,
+    tells_writers: bool,
     /// What each doorbell stands for. More than one target where the kernel gives two files one key,
     /// as btrfs does in different subvolumes: both are looked at.
     targets: Vec<Vec<Target>>,
@@ -110,10 +116,13 @@ impl EbpfObserver {
         let other = |error| memory(io::Error::other(error));
         Ok(Self {
             followed: take("FOLLOWED")?.try_into().map_err(other)?,
+            closing: take("CLOSING")?.try_into().map_err(other)?,
             ring: take("HINTS")?.try_into().map_err(other)?,
             counters: take("COUNTERS")?.try_into().map_err(other)?,
             logger,
             keys: Keys::new().map_err(memory)?,
+            writers: Writers::new(),
+            tells_writers: options.writers,
             targets: vec![Vec::new(); capacity as usize],
             free: (RESERVED_SLOTS..capacity).rev().collect(),
             slots: FxHashMap::default(),
@@ -161,9 +170,15 @@ impl EbpfObserver {
             // A program that has looked the doorbell up already may still ring it: the hint is then
             // answered by whichever inode has it next, which finds nothing new.
             let _ = self.followed.remove(&key);
+            let _ = self.closing.remove(&key);
             self.slots.remove(&key);
             self.free.push(slot);
         }
+    }
+
+    fn is_attached(&self, function: &str) -> bool {
+        let mut hooks = self.hooks.iter().filter(|attached| attached.hook.function == function);
+        hooks.all(|attached| attached.missing.is_none())
     }
 
     fn skipped_events(&self) -> SkippedEvents {
@@ -175,25 +190,54 @@ impl EbpfObserver {
         skipped
     }
 
+    /// It was told that the last writer has closed this inode: the next one is not awaited.
+    fn stop_closing(&mut self, slot: u32) {
+        for target in self.targets.get(slot as usize).into_iter().flatten() {
+            if let Target::File(file) = target
+                && let Some(key) = self.files.get(file)
+            {
+                let _ = self.closing.remove(key);
+            }
+        }
+    }
+
     fn slot(&self, id: FileId) -> Option<u32> {
         self.slots.get(self.files.get(&id)?).copied()
     }
 
-    fn translate(&self, record: &Record, hints: &mut Vec<Hint>) {
+    fn translate(&mut self, record: &Record, hints: &mut Vec<Hint>) {
         let slot = match record {
             Record::Overflow => return hints.push(Hint::LookAtEverything),
             Record::Skipped => return hints.push(Hint::Skipped),
             Record::Append { slot, .. }
+            | Record::Written { slot, .. }
+            | Record::Close { slot }
             | Record::Truncate { slot }
             | Record::Move { slot }
             | Record::Unlink { slot }
             | Record::Entry { slot, .. } => *slot,
         };
+        if let Record::Close { .. } = record {
+            self.stop_closing(slot);
+        }
+        let by = match record {
+            Record::Append { by: Some(by), .. } | Record::Written { by, .. } => Some(&**by),
+            _ => None,
+        };
+        let by = by.map(|Written { bytes, last, writer }| {
+            let last = Claim::decoded(*last, bytes.from);
+            (self.writers.of(writer), bytes.from..bytes.to, last)
+        });
         for target in self.targets.get(slot as usize).into_iter().flatten() {
+            if let (Target::File(file), Some((writer, bytes, last))) = (*target, &by) {
+                let (writer, bytes, last) = (Arc::clone(writer), bytes.clone(), *last);
+                hints.push(Hint::Written { file, writer, bytes, last });
+            }
             hints.extend(match (*target, record) {
                 (Target::File(file), Record::Append { time_ns, .. }) => {
                     Some(Hint::Appended { file, time_ns: Some(*time_ns) })
                 }
+                (Target::File(file), Record::Close { .. }) => Some(Hint::Closed { file }),
                 (Target::File(file), Record::Truncate { .. }) => Some(Hint::Truncated { file }),
                 (Target::File(file), Record::Move { .. }) => Some(Hint::Moved { file }),
                 (Target::File(file), Record::Unlink { .. }) => Some(Hint::Unlinked { file }),
@@ -252,13 +296,28 @@ impl Observer for EbpfObserver {
         }
     }
 
-    fn answer(&mut self, id: FileId) -> Answer {
-        self.slot(id).map(|slot| self.doorbells.answer(slot)).unwrap_or_default()
+    fn answer(&mut self, id: FileId, near: u64) -> Answer {
+        self.slot(id).map(|slot| self.doorbells.answer(slot, near)).unwrap_or_default()
+    }
+
+    fn tell_close(&mut self, id: FileId) -> bool {
+        let Some((key, slot)) = self.files.get(&id).and_then(|key| Some((*key, *self.slots.get(key)?)))
+        else {
+            return false;
+        };
+        self.is_attached(LAST_CLOSE) && self.closing.insert(key, slot, 0).is_ok()
+    }
+
+    fn tells_writers(&self) -> bool {
+        self.tells_writers
+    }
+
+    fn claim(&self, id: FileId, near: u64) -> Option<Claim> {
+        self.doorbells.claim(self.slot(id)?, near)
     }
 
     fn tells_truncations(&self) -> bool {
-        let mut hooks = self.hooks.iter().filter(|attached| attached.hook.function == NOTIFY_CHANGE);
-        hooks.all(|attached| attached.missing.is_none())
+        self.is_attached(NOTIFY_CHANGE)
     }
 
     fn truncated_since(&self, id: FileId) -> bool {
@@ -301,7 +360,7 @@ impl Observer for EbpfObserver {
 
     fn skipped(&mut self) -> Skipped {
         // Before the counts are read: whatever is skipped from now on rings again.
-        self.doorbells.answer(SKIPPED_SLOT);
+        self.doorbells.answer(SKIPPED_SLOT, 0);
         let now = self.skipped_events();
         let before = std::mem::replace(&mut self.skipped, now);
         if now.others != before.others {

@@ -1,7 +1,7 @@
 //! Whether the kernel skips programs, and how often it did.
 //!
 //! Where a task can be preempted inside a program, the kernel runs that program for nobody else on the
-//! processor until the task goes on: see the head of `log-tail-ebpf/src/maps.rs`. It counts each time, and
+//! processor until the task goes on: see the head of `log-tail-ebpf/src/skipped.rs`. It counts each time, and
 //! shows the count in the program's fdinfo (`recursion_misses`, since 5.12).
 
 use std::{fs, os::fd::RawFd, path::Path};

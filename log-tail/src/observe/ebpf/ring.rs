@@ -3,8 +3,9 @@
 use std::{ffi::OsString, os::unix::ffi::OsStringExt};
 
 use log_tail_common::{
-    EntryHint, HINT_APPEND, HINT_ENTRY_CAME, HINT_ENTRY_MOVED_FROM, HINT_ENTRY_MOVED_TO, HINT_ENTRY_WENT,
-    HINT_MOVE, HINT_OVERFLOW, HINT_SKIPPED, HINT_TRUNCATE, HINT_UNLINK, Hint, NAME_MAX,
+    Claim, EntryHint, HINT_APPEND, HINT_CLOSE, HINT_ENTRY_CAME, HINT_ENTRY_MOVED_FROM, HINT_ENTRY_MOVED_TO,
+    HINT_ENTRY_WENT, HINT_MOVE, HINT_OVERFLOW, HINT_SKIPPED, HINT_TRUNCATE, HINT_UNLINK, HINT_WRITTEN, Hint,
+    NAME_MAX, Span, Writer, WriterHint,
 };
 
 use crate::observe::{Change, Cookie};
@@ -12,8 +13,12 @@ use crate::observe::{Change, Cookie};
 /// A record of the ring.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
-    /// There may be new bytes.
-    Append { slot: u32, time_ns: u64 },
+    /// There may be new bytes; `by`: who wrote them, where that is told.
+    Append { slot: u32, time_ns: u64, by: Option<Box<Written>> },
+    /// Who wrote.
+    Written { slot: u32, by: Box<Written> },
+    /// The last writer closed it.
+    Close { slot: u32 },
     /// Truncated.
     Truncate { slot: u32 },
     /// Bears another name.
@@ -26,6 +31,17 @@ pub enum Record {
     Overflow,
     /// The kernel may have skipped programs.
     Skipped,
+}
+
+/// Who wrote which bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// Those of this write. None where the kernel does not tell.
+    pub bytes: Span,
+    /// What was known of the bytes before it.
+    pub last: Claim,
+    /// Who wrote them.
+    pub writer: Writer,
 }
 
 /// A record that is none: the kernel program is not the one this was compiled with.
@@ -51,7 +67,9 @@ fn record(kind: u32, bytes: &[u8]) -> Option<Record> {
     let slot = u32_at(bytes, std::mem::offset_of!(Hint, slot))?;
     let time_ns = u64_at(bytes, std::mem::offset_of!(Hint, time_ns))?;
     Some(match kind {
-        HINT_APPEND => Record::Append { slot, time_ns },
+        HINT_APPEND => Record::Append { slot, time_ns, by: written(bytes) },
+        HINT_WRITTEN => Record::Written { slot, by: written(bytes)? },
+        HINT_CLOSE => Record::Close { slot },
         HINT_TRUNCATE => Record::Truncate { slot },
         HINT_MOVE => Record::Move { slot },
         HINT_UNLINK => Record::Unlink { slot },
@@ -75,6 +93,31 @@ fn record(kind: u32, bytes: &[u8]) -> Option<Record> {
     })
 }
 
+/// Who wrote, where the record is long enough to tell.
+fn written(bytes: &[u8]) -> Option<Box<Written>> {
+    let word = |offset| u64_at(bytes, offset);
+    let half = |offset| u32_at(bytes, offset);
+    let comm = std::mem::offset_of!(WriterHint, writer.comm);
+    Some(Box::new(Written {
+        bytes: Span {
+            from: word(std::mem::offset_of!(WriterHint, span.from))?,
+            to: word(std::mem::offset_of!(WriterHint, span.to))?,
+        },
+        last: Claim {
+            from: word(std::mem::offset_of!(WriterHint, last.from))?,
+            to: word(std::mem::offset_of!(WriterHint, last.to))?,
+        },
+        writer: Writer {
+            pid: half(std::mem::offset_of!(WriterHint, writer.pid))?,
+            tid: half(std::mem::offset_of!(WriterHint, writer.tid))?,
+            uid: half(std::mem::offset_of!(WriterHint, writer.uid))?,
+            is_kernel: half(std::mem::offset_of!(WriterHint, writer.is_kernel))?,
+            cgroup: word(std::mem::offset_of!(WriterHint, writer.cgroup))?,
+            comm: *bytes.get(comm..)?.first_chunk()?,
+        },
+    }))
+}
+
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }
@@ -94,7 +137,7 @@ mod tests {
 
     #[test]
     fn each_kind_is_read() {
-        assert_eq!(decode(&bytes(HINT_APPEND, 3, &[])), Ok(Record::Append { slot: 3, time_ns: 9 }));
+        assert_eq!(decode(&bytes(HINT_APPEND, 3, &[])), Ok(Record::Append { slot: 3, time_ns: 9, by: None }));
         assert_eq!(decode(&bytes(HINT_MOVE, 3, &[])), Ok(Record::Move { slot: 3 }));
         let mut name = [0; NAME_MAX + 1];
         name[..7].copy_from_slice(b"app.log");
@@ -108,6 +151,20 @@ mod tests {
             let entry = Record::Entry { slot: 5, name: "app.log".into(), change };
             assert_eq!(decode(&bytes(kind, 5, &rest)), Ok(entry));
         }
+    }
+
+    #[test]
+    fn who_wrote_is_read_where_it_is_told() {
+        let words = [10_u64, 14, 1, 2].map(u64::to_ne_bytes).concat();
+        let ids = [7_u32, 8, 9, 1].map(u32::to_ne_bytes).concat();
+        let rest = [&words[..], &ids, &77_u64.to_ne_bytes(), b"logger\0\0\0\0\0\0\0\0\0\0"].concat();
+        let writer =
+            Writer { pid: 7, tid: 8, uid: 9, is_kernel: 1, cgroup: 77, comm: *b"logger\0\0\0\0\0\0\0\0\0\0" };
+        let by = Written { bytes: Span { from: 10, to: 14 }, last: Claim { from: 1, to: 2 }, writer };
+        let appended = Record::Append { slot: 3, time_ns: 9, by: Some(Box::new(by)) };
+        assert_eq!(decode(&bytes(HINT_APPEND, 3, &rest)), Ok(appended));
+        assert_eq!(decode(&bytes(HINT_WRITTEN, 3, &rest)), Ok(Record::Written { slot: 3, by: Box::new(by) }));
+        assert!(decode(&bytes(HINT_WRITTEN, 3, &rest[1..])).is_err());
     }
 
     #[test]
