@@ -1,5 +1,5 @@
-//! When a limit of the system is spent, the limit is named, and everything is looked at every second instead.
-//! In a user namespace of its own, so that nobody else runs into it.
+//! When a limit of the system is spent, the limit is named, and log-tail gets by without. Those of inotify are set in a
+//! user namespace of its own, so that nobody else runs into them.
 
 use std::process::Command;
 
@@ -47,4 +47,29 @@ fn without_inotify_watches_everything_is_looked_at() {
 #[test]
 fn without_inotify_instances_everything_is_looked_at() {
     follows_all_the_same("max_inotify_instances", "user.max_inotify_instances (now 0)");
+}
+
+/// More than there are descriptors for.
+const FILES: u64 = 300;
+
+/// Whoever asks for the metrics needs a descriptor of log-tail's, too, however many files there are to have open.
+#[test]
+fn metrics_are_served_although_there_are_more_files_than_descriptors() {
+    let place = Place::new();
+    let names: Vec<String> = (0..FILES).map(|number| format!("f{number}")).collect();
+    let mut files: Vec<Lines> =
+        names.iter().map(|name| Lines::new(place.path(format!("{name}.log")), name)).collect();
+    let tail = LogTail::without_sweep()
+        .counted()
+        .with_open_files(160)
+        .args(["-q", "--rotate-wait", "1s"])
+        .arg(place.path("*.log"))
+        .follow();
+    for (lines, file) in (1..).zip(&mut files) {
+        file.write(1);
+        // One file more is open each time: at some time there is no descriptor left.
+        tail.wait_for_lines(lines);
+        assert_eq!(tail.scrape().get("log_tail_files"), FILES);
+    }
+    tail.terminate().assert_exactly(names.iter().map(|name| (name.as_str(), 1)));
 }

@@ -18,8 +18,11 @@ use rustc_hash::FxHashMap;
 use super::identity::{self, Identity, NotFollowable};
 use crate::observe::FileId;
 
-/// Kept free for standard streams, the observer, metrics and whatever libraries open.
+/// Kept free for connections to the metrics, directories that are looked at, and whatever libraries open.
 const RESERVED: u64 = 64;
+/// Those of standard streams and of the observer, where nobody tells how many they are: the kernel program has two for
+/// each of its hooks.
+const MOSTLY_IN_USE: usize = 96;
 /// More warm descriptors than this speed nothing up.
 const MOST: u64 = 16_384;
 
@@ -33,12 +36,13 @@ pub struct Descriptors {
 }
 
 impl Descriptors {
-    /// Takes as many descriptors as the process may have: the soft limit is raised to the hard one.
+    /// Takes as many descriptors as the process may have, and does not yet: the soft limit is raised to the hard one.
     pub fn new() -> Self {
         let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, hard)| {
             if setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() { hard } else { soft }
         });
-        Self::with_room_for(limit.saturating_sub(RESERVED).clamp(16, MOST))
+        let in_use = fs::read_dir("/proc/self/fd").map_or(MOSTLY_IN_USE, Iterator::count);
+        Self::with_room_for(limit.saturating_sub(RESERVED + in_use as u64).clamp(16, MOST))
     }
 
     fn with_room_for(files: u64) -> Self {
