@@ -114,9 +114,8 @@ impl Claims {
 
     /// Who wrote these bytes.
     fn by(&self, bytes: &Range<u64>) -> Written {
-        let first = self.spans.partition_point(|span| span.to <= bytes.start);
         let (mut to, mut writer): (u64, Option<&Arc<Writer>>) = (bytes.start, None);
-        for span in self.spans[first..].iter().take_while(|span| span.from < bytes.end) {
+        for span in self.within(bytes) {
             if writer.is_some_and(|other| other.pid != span.writer.pid) {
                 return Written::BySeveral;
             }
@@ -138,13 +137,23 @@ impl Claims {
     /// Whether of each it is told who wrote it.
     fn is_told(&self, bytes: &Range<u64>) -> bool {
         let mut to = bytes.start;
-        for span in self.spans.iter().skip_while(|span| span.to <= bytes.start) {
-            if span.from > to || to >= bytes.end {
-                break;
+        for span in self.within(bytes) {
+            if span.from > to {
+                return false;
             }
             to = span.to;
         }
         to >= bytes.end
+    }
+
+    /// How many lie before an offset.
+    fn before(&self, offset: u64) -> usize {
+        self.spans.partition_point(|span| span.to <= offset)
+    }
+
+    /// Those that hold some of these bytes.
+    fn within(&self, bytes: &Range<u64>) -> impl Iterator<Item = &Span> {
+        self.spans[self.before(bytes.start)..].iter().take_while(|span| span.from < bytes.end)
     }
 
     /// Whether it is worth waiting for who wrote these.
@@ -190,7 +199,7 @@ impl Claims {
 
     /// What lies before this was handed on.
     fn forget_before(&mut self, offset: u64) {
-        let handed_on = self.spans.partition_point(|span| span.to <= offset);
+        let handed_on = self.before(offset);
         self.spans.drain(..handed_on);
         if self.spans.is_empty() {
             self.several = false;

@@ -235,8 +235,8 @@ impl Metrics {
         registry.register(
             "hints",
             "What the backend said, by kind: a file may have grown (append), was truncated, moved or unlinked, a \
-             directory's entry changed, hints were lost and everything was looked at (overflow), or the kernel may \
-             have skipped some (skipped)",
+             directory's entry changed, hints were lost and everything was looked at (overflow), the kernel may have \
+             skipped some (skipped), it was told who wrote (written), or a rotated file's last writer closed it (close)",
             hints.family.clone(),
         );
         registry.register(
