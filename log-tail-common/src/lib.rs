@@ -32,7 +32,7 @@ pub struct Doorbell {
     pub truncations: u64,
     /// The smallest size in bytes, plus 1, it was truncated to since the reader last looked; 0 if it was not.
     pub truncated_to_plus_one: u64,
-    /// Bytes that truncations cut off since the reader last looked, all of them together.
+    /// Bytes that truncations cut off since it was followed, all of them together.
     pub cut_off_bytes: u64,
     /// The size, in bytes, plus 1, before the truncation that is being done; 0 where none is, or where the kernel
     /// skipped the program that notes it.
@@ -118,6 +118,16 @@ pub struct Hint {
     pub time_ns: u64,
 }
 
+/// A record of the ring buffer of kind [`HINT_TRUNCATE`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct TruncateHint {
+    /// Which inode.
+    pub hint: Hint,
+    /// [`Doorbell::cut_off_bytes`] when this one had been added to it.
+    pub cut_off_bytes: u64,
+}
+
 /// Bytes of a task's name with the NUL: `TASK_COMM_LEN`, include/linux/sched.h.
 pub const COMM_LENGTH: usize = 16;
 
@@ -196,6 +206,7 @@ pub struct Counters {
 const _: () = assert!(size_of::<InodeKey>() == 16);
 const _: () = assert!(size_of::<Doorbell>() == 64);
 const _: () = assert!(size_of::<Hint>() == 16);
+const _: () = assert!(size_of::<TruncateHint>() == 24);
 const _: () = assert!(size_of::<Writer>() == 40);
 const _: () = assert!(size_of::<WriterHint>() == 88);
 const _: () = assert!(size_of::<EntryHint>() == 288);

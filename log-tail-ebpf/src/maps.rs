@@ -28,7 +28,7 @@ use aya_ebpf::{
 use aya_log_ebpf::{debug, warn};
 use log_tail_common::{
     Claim, Counters, Doorbell, EntryHint, HINT_APPEND, HINT_OVERFLOW, HINT_SKIPPED, HINT_TRUNCATE,
-    HINT_WRITTEN, Hint, InodeKey, OVERFLOW_SLOT, Span, WriterHint,
+    HINT_WRITTEN, Hint, InodeKey, OVERFLOW_SLOT, Span, TruncateHint, WriterHint,
 };
 
 use crate::{
@@ -210,15 +210,12 @@ impl Bell {
         let noted = unsafe { &raw mut (*self.state).size_before_plus_one };
         // SAFETY: as above.
         let before_plus_one = unsafe { noted.read_volatile() };
+        // SAFETY: as above.
+        let cut_off = unsafe { &raw mut (*self.state).cut_off_bytes };
         if before_plus_one == 0 || length + 1 < before_plus_one {
             // SAFETY: as above.
-            let (truncations, cut_off, shortest) = unsafe {
-                (
-                    &raw mut (*self.state).truncations,
-                    &raw mut (*self.state).cut_off_bytes,
-                    &raw mut (*self.state).truncated_to_plus_one,
-                )
-            };
+            let (truncations, shortest) =
+                unsafe { (&raw mut (*self.state).truncations, &raw mut (*self.state).truncated_to_plus_one) };
             add(truncations, 1);
             add(cut_off, before_plus_one.saturating_sub(length + 1));
             // SAFETY: as above; the inode's lock keeps other truncations out. The reader may clear it at
@@ -230,7 +227,9 @@ impl Bell {
             }
         }
         self.will_not_truncate();
-        self.submit(ctx, hint(HINT_TRUNCATE, self.slot));
+        // SAFETY: as above; nobody else adds to it.
+        let cut_off_bytes = unsafe { cut_off.read_volatile() };
+        self.submit(ctx, TruncateHint { hint: hint(HINT_TRUNCATE, self.slot), cut_off_bytes });
     }
 
     /// What was announced was done, or refused. Comes after what is noted of it: until then the reader waits for

@@ -17,7 +17,6 @@ use rustc_hash::FxHashSet;
 
 use super::{
     Follower, Identity, NotFollowable,
-    copies::Copies,
     start::Start,
     succession::{Bearer, ComerId, Stray},
 };
@@ -206,7 +205,7 @@ impl Follower {
                 if let Some(file) = self.file_mut(id) {
                     // Until it is known after which file it is read.
                     file.in_line |= is_new;
-                    if file.copies == Copies::NONE {
+                    if file.copies.is_none() {
                         file.copies = copies;
                     }
                 }

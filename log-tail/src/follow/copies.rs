@@ -6,6 +6,9 @@
 //! a content has been read, every copy of an earlier one has been told of; and the copies behind the last one that was
 //! seen to are read before it, but for those that are the beginning of what the file holds now. These were made of it,
 //! and it may yet be truncated.
+//!
+//! Where every truncation is told, it is told between the copies that were made before and after it. So those that came
+//! after the last one that was made something of are left alone, whatever has become of the file meanwhile.
 
 use std::{
     ffi::OsStr,
@@ -16,6 +19,7 @@ use rustc_hash::FxHashSet;
 
 use super::{
     Follower, Identity, NameId,
+    files::FollowedFile,
     reader::Position,
     siblings::{self, Content, Found, Sibling},
     succession::{Bearer, ComerId, Place},
@@ -33,6 +37,17 @@ pub(super) struct Copies {
     after: u64,
     /// Up to this one.
     until: u64,
+    /// Those after this one are of what the file held after its last truncation that was made something of.
+    of_past: u64,
+}
+
+/// What came before a truncation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct CopiedBefore {
+    /// Bytes that truncations had cut off when it was done.
+    cut_off_bytes: u64,
+    /// The last copy that had come by then.
+    last: u64,
 }
 
 impl Copies {
@@ -41,21 +56,51 @@ impl Copies {
 
     /// All that come from now on, when so many have come.
     pub const fn after(after: u64) -> Self {
-        Self { after, until: u64::MAX }
+        Self { after, until: u64::MAX, of_past: u64::MAX }
     }
 
     /// The file bears its name again, when so many have come.
     pub fn go_on(&mut self, last: u64) {
         let is_without_gap = self.until == last || self.until == u64::MAX;
-        *self = Self::after(if is_without_gap && *self != Self::NONE { self.after } else { last });
+        *self = Self::after(if is_without_gap && !self.is_none() { self.after } else { last });
+    }
+
+    /// Whether there can be none.
+    pub fn is_none(self) -> bool {
+        self.after == u64::MAX
     }
 
     fn contains(self, number: u64) -> bool {
-        self.after < number && number <= self.until
+        self.after < number && number <= self.until.min(self.of_past)
     }
 }
 
 impl Follower {
+    /// It is told that the file was truncated: copies that come from now on are of what it holds then.
+    pub(super) fn copied_before(&mut self, id: FileId, cut_off_bytes: u64) {
+        let last = self.successions.copies;
+        if let Some(file) = self.file_mut(id).filter(|file| !file.copies.is_none()) {
+            file.copied_before.push(CopiedBefore { cut_off_bytes, last });
+        }
+    }
+
+    /// Truncations of the file are made something of, up to the one by which so many bytes had been cut off: what was
+    /// copied later is no copy of what they cut off.
+    pub(super) fn leave_later_copies(&mut self, id: FileId, cut_off_bytes: u64) {
+        let is_told = |file: &FollowedFile| {
+            file.copied_before.last().is_some_and(|last| last.cut_off_bytes >= cut_off_bytes)
+        };
+        if !self.file(id).is_some_and(is_told) {
+            // It is noted before it is told.
+            self.take_told();
+        }
+        let Some(file) = self.file_mut(id) else { return };
+        let before = file.copied_before.iter().find(|before| before.cut_off_bytes >= cut_off_bytes);
+        // Not told where the ring was full, or the kernel skipped it: then content alone decides.
+        file.copies.of_past = before.map_or(u64::MAX, |before| before.last);
+        file.copied_before.retain(|before| before.cut_off_bytes > cut_off_bytes);
+    }
+
     /// Whether this is named like an earlier generation of a followed name.
     pub(super) fn is_generation_in(&self, id: DirectoryId, name: &OsStr) -> bool {
         let Some(directory) = self.directories.get(id) else { return false };

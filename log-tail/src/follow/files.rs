@@ -12,7 +12,7 @@ use super::{
     Follower, Identity, NameId, NotFollowable, Rotation,
     claims::Claims,
     compressed::Decoder,
-    copies::Copies,
+    copies::{CopiedBefore, Copies},
     reader::{Input, Position, Step},
     resume::Known,
     succession::Place,
@@ -78,6 +78,8 @@ pub(super) struct FollowedFile {
     pub told: Told,
     /// The copies that may hold something of it that is to be read.
     pub copies: Copies,
+    /// Of each truncation that is told and not yet made something of.
+    pub copied_before: Vec<CopiedBefore>,
     /// Bytes that truncations cut off before they were read, and that were not reported yet. Less than
     /// none while the kernel program has noted one half of a truncation, and not the other.
     pub lost_bytes: i64,
@@ -112,7 +114,8 @@ impl Follower {
     }
 
     /// A hint says that the file was truncated.
-    pub(super) fn truncated(&mut self, id: FileId) {
+    pub(super) fn truncated(&mut self, id: FileId, cut_off_bytes: u64) {
+        self.copied_before(id, cut_off_bytes);
         if let Some(claims) = self.file_mut(id).and_then(|file| file.claims.as_deref_mut()) {
             claims.clear();
         }
@@ -244,7 +247,6 @@ impl Follower {
             }
             let Some(file) = self.files.get_mut(id.0 as usize) else { return Turn::Over };
             if let Some(told) = file.told.with(answer) {
-                file.told = Told::default();
                 self.truncation_told(id, told);
                 return Turn::GoOn;
             }
@@ -371,6 +373,7 @@ impl FollowedFile {
             untold_since: None,
             copy_of: None,
             copies: Copies::NONE,
+            copied_before: Vec::new(),
             stream: None,
             told: Told::default(),
             lost_bytes: 0,

@@ -295,7 +295,7 @@ impl Follower {
                 Hint::Written { file, writer, bytes, last } => self.written_by(file, &writer, bytes, last),
                 // Whether it is drained is asked at its end.
                 Hint::Closed { file } => self.queue(file),
-                Hint::Truncated { file } => self.truncated(file),
+                Hint::Truncated { file, cut_off_bytes } => self.truncated(file, cut_off_bytes),
                 Hint::Moved { file } | Hint::Unlinked { file } => self.renamed(file),
                 Hint::Entry { directory, name, change } => self.entry_told(directory, &name, change),
                 Hint::DirectoryGone { directory } => self.doubt_directory(directory),

@@ -32,34 +32,59 @@ const WRITE_TAKES: Duration = Duration::from_millis(10);
 /// one may be there without the other for a moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Told {
-    /// The smallest size in bytes.
+    /// The smallest size in bytes since the last time that both were there.
     to: Option<u64>,
-    /// Bytes cut off by all of them.
+    /// Bytes cut off since the file was followed, and how many of them are accounted for.
     cut_off_bytes: u64,
+    accounted_bytes: u64,
     /// How often one half was there without the other.
     halves: u16,
 }
 
 impl Told {
-    /// Takes what was told since; returns it where both halves are there.
-    pub fn with(&mut self, answer: Answer) -> Option<Self> {
+    /// Takes what is told; returns it where both halves are there.
+    pub fn with(&mut self, answer: Answer) -> Option<Truncations> {
         self.to = [self.to, answer.truncated_to].into_iter().flatten().min();
-        self.cut_off_bytes += answer.cut_off_bytes;
-        if self.to.is_some() && self.cut_off_bytes > 0 {
-            return Some(*self);
-        }
+        self.cut_off_bytes = answer.cut_off_bytes;
         if self.is_half() {
             self.halves += 1;
+            // Two truncations one right after the other: the second half of the first was read with the whole of
+            // the second, and there is no more to come.
+            if self.halves <= HALVES {
+                return None;
+            }
+        } else if self.to.is_none() {
+            return None;
         }
-        // Two truncations one right after the other: the second half of the first was read with the whole of
-        // the second, and there is no more to come.
-        (self.halves > HALVES).then_some(*self)
+        let told = Truncations {
+            to: self.to,
+            bytes: self.cut_off_bytes.saturating_sub(self.accounted_bytes),
+            cut_off_bytes: self.cut_off_bytes,
+        };
+        *self = Self {
+            accounted_bytes: self.cut_off_bytes,
+            cut_off_bytes: self.cut_off_bytes,
+            to: None,
+            halves: 0,
+        };
+        Some(told)
     }
 
     /// Whether there is more to come.
     pub fn is_half(&self) -> bool {
-        self.to.is_some() != (self.cut_off_bytes > 0)
+        self.to.is_some() != (self.cut_off_bytes > self.accounted_bytes)
     }
+}
+
+/// Truncations that the kernel program told of, and that nothing was made of before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Truncations {
+    /// The smallest size in bytes; `None` where it was made something of before.
+    to: Option<u64>,
+    /// Bytes cut off by all of them.
+    bytes: u64,
+    /// Bytes cut off since the file was followed.
+    cut_off_bytes: u64,
 }
 
 impl Follower {
@@ -69,7 +94,8 @@ impl Follower {
     }
 
     /// The kernel program noted truncations since the file was last read.
-    pub(super) fn truncation_told(&mut self, id: FileId, told: Told) {
+    pub(super) fn truncation_told(&mut self, id: FileId, told: Truncations) {
+        self.leave_later_copies(id, told.cut_off_bytes);
         let Some(file) = self.file_mut(id) else { return };
         file.untold_since = None;
         let read_to = file.position.read_to();
@@ -77,7 +103,7 @@ impl Follower {
         let to = told_to.min(read_to);
         // Of what was cut off, this had been read, or was room that was reserved for more.
         let had = i64::try_from(file.position.looked_to().saturating_sub(told_to)).unwrap_or(i64::MAX);
-        file.lost_bytes += i64::try_from(told.cut_off_bytes).unwrap_or(i64::MAX) - had;
+        file.lost_bytes += i64::try_from(told.bytes).unwrap_or(i64::MAX) - had;
         let rest_is_gone = file.lost_bytes > 0;
         file.truncated |= rest_is_gone;
         if to < read_to {
@@ -256,11 +282,14 @@ mod tests {
         assert!(!told.is_half());
         assert_eq!(told.with(answer(None, 100)), None);
         assert!(told.is_half());
-        let whole = told.with(answer(Some(7), 0)).unwrap();
-        assert_eq!((whole.to, whole.cut_off_bytes), (Some(7), 100));
+        let whole = told.with(answer(Some(7), 100)).unwrap();
+        assert_eq!(whole, Truncations { to: Some(7), bytes: 100, cut_off_bytes: 100 });
+        assert_eq!(told.with(answer(None, 100)), None, "that was accounted for");
+        let next = told.with(answer(Some(0), 130)).unwrap();
+        assert_eq!(next, Truncations { to: Some(0), bytes: 30, cut_off_bytes: 130 });
         let mut alone = Told::default();
         assert_eq!(alone.with(answer(Some(7), 0)), None);
         let ended = (0..=HALVES).find_map(|_| alone.with(answer(None, 0))).unwrap();
-        assert_eq!((ended.to, ended.cut_off_bytes), (Some(7), 0));
+        assert_eq!(ended, Truncations { to: Some(7), bytes: 0, cut_off_bytes: 0 });
     }
 }

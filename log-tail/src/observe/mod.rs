@@ -46,8 +46,8 @@ pub enum Hint {
     Closed { file: FileId },
     /// The file with this name in this directory may have new bytes.
     EntryWritten { directory: DirectoryId, name: OsString },
-    /// The file was truncated.
-    Truncated { file: FileId },
+    /// The file was truncated. `cut_off_bytes`: see [`Answer::cut_off_bytes`]; 0 where nobody knows.
+    Truncated { file: FileId, cut_off_bytes: u64 },
     /// The file bears another name.
     Moved { file: FileId },
     /// A name of the file is about to be removed.
@@ -321,14 +321,14 @@ pub enum Skipped {
     Anything,
 }
 
-/// What the kernel noted about a file since the last answer.
+/// What the kernel noted about a file, since the last answer unless it says otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Answer {
     /// A hint had been given, or is on its way.
     pub rung: bool,
     /// The smallest size, in bytes, the file was truncated to; `None` where it was not, or nobody knows.
     pub truncated_to: Option<u64>,
-    /// Bytes that truncations cut off, all of them together.
+    /// Bytes that truncations cut off since the file was followed, all of them together.
     pub cut_off_bytes: u64,
     /// Bytes that were cut out of it, so that what follows them moved toward the front.
     pub collapsed_bytes: u64,

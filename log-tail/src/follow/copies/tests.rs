@@ -1,3 +1,5 @@
+mod told;
+
 use std::{
     fs::{self, File},
     io::Write as _,

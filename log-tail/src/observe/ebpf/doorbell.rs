@@ -71,11 +71,17 @@ impl Doorbells {
         Answer {
             rung,
             truncated_to: take(std::mem::offset_of!(Doorbell, truncated_to_plus_one)).checked_sub(1),
-            cut_off_bytes: take(std::mem::offset_of!(Doorbell, cut_off_bytes)),
+            cut_off_bytes: self.cut_off_bytes(slot),
             collapsed_bytes: take(std::mem::offset_of!(Doorbell, collapsed_bytes)),
             written: Claim::decoded(log_tail_common::Claim { from, to }, near),
             by_several: to == CLAIM_BY_SEVERAL,
         }
+    }
+
+    /// Bytes that truncations cut off since the doorbell is the inode's.
+    pub fn cut_off_bytes(&self, slot: u32) -> u64 {
+        self.word(slot, std::mem::offset_of!(Doorbell, cut_off_bytes))
+            .map_or(0, |word| word.load(Ordering::SeqCst))
     }
 
     /// Which bytes one process wrote last, of those near this offset.

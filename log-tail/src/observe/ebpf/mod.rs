@@ -68,6 +68,8 @@ pub struct EbpfObserver {
     free: Vec<u32>,
     slots: FxHashMap<InodeKey, u32>,
     files: FxHashMap<FileId, InodeKey>,
+    /// Bytes that had been cut off already when a file came to a doorbell that another one has too.
+    cut_off_before: FxHashMap<FileId, u64>,
     directories: FxHashMap<DirectoryId, InodeKey>,
     /// What was known of the events that the kernel skipped when they were last asked for.
     skipped: SkippedEvents,
@@ -127,6 +129,7 @@ impl EbpfObserver {
             free: (RESERVED_SLOTS..capacity).rev().collect(),
             slots: FxHashMap::default(),
             files: FxHashMap::default(),
+            cut_off_before: FxHashMap::default(),
             directories: FxHashMap::default(),
             skipped: SkippedEvents::default(),
             doorbells,
@@ -201,6 +204,10 @@ impl EbpfObserver {
         }
     }
 
+    fn cut_off_since(&self, id: FileId, cut_off_bytes: u64) -> u64 {
+        cut_off_bytes.saturating_sub(self.cut_off_before.get(&id).copied().unwrap_or(0))
+    }
+
     fn slot(&self, id: FileId) -> Option<u32> {
         self.slots.get(self.files.get(&id)?).copied()
     }
@@ -212,7 +219,7 @@ impl EbpfObserver {
             Record::Append { slot, .. }
             | Record::Written { slot, .. }
             | Record::Close { slot }
-            | Record::Truncate { slot }
+            | Record::Truncate { slot, .. }
             | Record::Move { slot }
             | Record::Unlink { slot }
             | Record::Entry { slot, .. } => *slot,
@@ -238,7 +245,9 @@ impl EbpfObserver {
                     Some(Hint::Appended { file, time_ns: Some(*time_ns) })
                 }
                 (Target::File(file), Record::Close { .. }) => Some(Hint::Closed { file }),
-                (Target::File(file), Record::Truncate { .. }) => Some(Hint::Truncated { file }),
+                (Target::File(file), Record::Truncate { cut_off_bytes, .. }) => {
+                    Some(Hint::Truncated { file, cut_off_bytes: self.cut_off_since(file, *cut_off_bytes) })
+                }
                 (Target::File(file), Record::Move { .. }) => Some(Hint::Moved { file }),
                 (Target::File(file), Record::Unlink { .. }) => Some(Hint::Unlinked { file }),
                 (Target::Directory(directory), Record::Entry { name, change, .. }) => {
@@ -268,11 +277,16 @@ impl Observer for EbpfObserver {
             let path = format!("/proc/self/fd/{}", file.as_raw_fd());
             let key = self.follow(Target::File(id), file, Path::new(&path))?;
             self.files.insert(id, key);
+            let cut_off = self.slot(id).map_or(0, |slot| self.doorbells.cut_off_bytes(slot));
+            if cut_off > 0 {
+                self.cut_off_before.insert(id, cut_off);
+            }
         }
         Ok(())
     }
 
     fn leave_file(&mut self, id: FileId) {
+        self.cut_off_before.remove(&id);
         if let Some(key) = self.files.remove(&id) {
             self.leave(key, Target::File(id));
         }
@@ -297,7 +311,9 @@ impl Observer for EbpfObserver {
     }
 
     fn answer(&mut self, id: FileId, near: u64) -> Answer {
-        self.slot(id).map(|slot| self.doorbells.answer(slot, near)).unwrap_or_default()
+        let Some(slot) = self.slot(id) else { return Answer::default() };
+        let answer = self.doorbells.answer(slot, near);
+        Answer { cut_off_bytes: self.cut_off_since(id, answer.cut_off_bytes), ..answer }
     }
 
     fn tell_close(&mut self, id: FileId) -> bool {

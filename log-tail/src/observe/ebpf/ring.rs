@@ -5,7 +5,7 @@ use std::{ffi::OsString, os::unix::ffi::OsStringExt};
 use log_tail_common::{
     Claim, EntryHint, HINT_APPEND, HINT_CLOSE, HINT_ENTRY_CAME, HINT_ENTRY_MOVED_FROM, HINT_ENTRY_MOVED_TO,
     HINT_ENTRY_WENT, HINT_MOVE, HINT_OVERFLOW, HINT_SKIPPED, HINT_TRUNCATE, HINT_UNLINK, HINT_WRITTEN, Hint,
-    NAME_MAX, Span, Writer, WriterHint,
+    NAME_MAX, Span, TruncateHint, Writer, WriterHint,
 };
 
 use crate::observe::{Change, Cookie};
@@ -20,7 +20,7 @@ pub enum Record {
     /// The last writer closed it.
     Close { slot: u32 },
     /// Truncated.
-    Truncate { slot: u32 },
+    Truncate { slot: u32, cut_off_bytes: u64 },
     /// Bears another name.
     Move { slot: u32 },
     /// A name is about to be removed.
@@ -70,7 +70,10 @@ fn record(kind: u32, bytes: &[u8]) -> Option<Record> {
         HINT_APPEND => Record::Append { slot, time_ns, by: written(bytes) },
         HINT_WRITTEN => Record::Written { slot, by: written(bytes)? },
         HINT_CLOSE => Record::Close { slot },
-        HINT_TRUNCATE => Record::Truncate { slot },
+        HINT_TRUNCATE => {
+            let cut_off_bytes = u64_at(bytes, std::mem::offset_of!(TruncateHint, cut_off_bytes))?;
+            Record::Truncate { slot, cut_off_bytes }
+        }
         HINT_MOVE => Record::Move { slot },
         HINT_UNLINK => Record::Unlink { slot },
         HINT_OVERFLOW => Record::Overflow,
@@ -139,6 +142,10 @@ mod tests {
     fn each_kind_is_read() {
         assert_eq!(decode(&bytes(HINT_APPEND, 3, &[])), Ok(Record::Append { slot: 3, time_ns: 9, by: None }));
         assert_eq!(decode(&bytes(HINT_MOVE, 3, &[])), Ok(Record::Move { slot: 3 }));
+        assert_eq!(
+            decode(&bytes(HINT_TRUNCATE, 3, &7_u64.to_ne_bytes())),
+            Ok(Record::Truncate { slot: 3, cut_off_bytes: 7 })
+        );
         let mut name = [0; NAME_MAX + 1];
         name[..7].copy_from_slice(b"app.log");
         let rest = [&42_u64.to_ne_bytes()[..], &7_u64.to_ne_bytes(), &name].concat();
