@@ -106,6 +106,11 @@ pub const HINT_CLOSE: u32 = 11;
 /// As [`HINT_APPEND`], of an inode whose doorbell is rung already: it only says who wrote.
 pub const HINT_WRITTEN: u32 = 12;
 
+/// Where every event is told rather than hinted at: an [`Event`].
+pub const HINT_EVENT: u32 = 13;
+/// The same of a name: a [`NamedEvent`].
+pub const HINT_NAMED_EVENT: u32 = 14;
+
 /// A record of the ring buffer: look at this inode.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -187,6 +192,91 @@ pub struct EntryHint {
     pub name: [u8; NAME_MAX + 1],
 }
 
+/// Bytes were written.
+pub const OPERATION_WRITE: u32 = 1;
+/// Bytes came out of a pipe, or of another file by sendfile.
+pub const OPERATION_SPLICE: u32 = 2;
+/// The filesystem copied bytes of another file (`copy_file_range`).
+pub const OPERATION_COPY: u32 = 3;
+/// Another file's bytes are shared (`FICLONERANGE`).
+pub const OPERATION_REFLINK: u32 = 4;
+/// Room was made, or taken away; [`Event::detail`] is fallocate's mode.
+pub const OPERATION_FALLOCATE: u32 = 5;
+/// The size was set.
+pub const OPERATION_TRUNCATE: u32 = 6;
+/// An inode bears a new name: created, or linked. [`Event::detail`] is its mode. Named, as the next two.
+pub const OPERATION_CAME: u32 = 7;
+/// A rename is about to take a name from its inode.
+pub const OPERATION_MOVED_FROM: u32 = 8;
+/// A rename gave an inode a name.
+pub const OPERATION_MOVED_TO: u32 = 9;
+/// A rename gave an inode a name in a directory that is not observed.
+pub const OPERATION_MOVED_AWAY: u32 = 10;
+/// A name was removed. Named, but its inode is not known any more.
+pub const OPERATION_WENT: u32 = 11;
+/// An inode without a name is no longer open anywhere: its number may be another's now.
+pub const OPERATION_FREED: u32 = 12;
+
+/// In the map of followed inodes, where events are told: this one's are.
+pub const OBSERVED: u32 = 1;
+/// In the map of followed inodes, where events are told: this one's are not, although its directory is observed.
+pub const IGNORED: u32 = 2;
+
+/// How many programs stand on one function where every write is told and the kernel may skip any: see
+/// `log-tail-ebpf/src/events/hooks.rs`.
+pub const TIMES: u32 = 8;
+
+/// In the map of what is missing: events that found no room in the ring.
+pub const MISSING_NO_ROOM: u32 = 0;
+/// In the map of what is missing: how often so many tasks waited for one processor that each of the [`TIMES`] programs
+/// may have been skipped.
+pub const MISSING_CROWDED: u32 = 1;
+
+/// Bytes whose place nobody tells.
+pub const NOWHERE: Span = Span { from: u64::MAX, to: u64::MAX };
+
+/// A record of the ring buffer of kind [`HINT_EVENT`]: what was done to an observed inode.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Event {
+    /// [`HINT_EVENT`], or [`HINT_NAMED_EVENT`] at the head of a [`NamedEvent`].
+    pub kind: u32,
+    /// One of the `OPERATION_*` constants.
+    pub operation: u32,
+    /// When it was done: `CLOCK_MONOTONIC`, in nanoseconds.
+    pub time_ns: u64,
+    /// To which inode.
+    pub inode: InodeKey,
+    /// Which bytes, or [`NOWHERE`].
+    pub span: Span,
+    /// The inode's size in bytes, plus 1, when the call began; 0 where that is not known.
+    pub size_before_plus_one: u64,
+    /// Its size in bytes when the call ended.
+    pub size_after: u64,
+    /// Events so far, since the start, that found no room in the ring.
+    pub missing: u64,
+    /// See the operation.
+    pub detail: u32,
+    /// How many names the inode bears.
+    pub links: u32,
+    /// Who did it.
+    pub writer: Writer,
+}
+
+/// A record of the ring buffer of kind [`HINT_NAMED_EVENT`]: what became of a name.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct NamedEvent {
+    /// Of the inode that bears the name, all zeros where none does any more.
+    pub event: Event,
+    /// The directory.
+    pub directory: InodeKey,
+    /// Bytes of `name` in use, without the NUL; 0 where the name could not be read.
+    pub name_length: u64,
+    /// NUL-terminated.
+    pub name: [u8; NAME_MAX + 1],
+}
+
 /// What became of the events that concerned a followed inode, counted on each CPU.
 ///
 /// `seen` is always the sum of the others.
@@ -210,6 +300,8 @@ const _: () = assert!(size_of::<TruncateHint>() == 24);
 const _: () = assert!(size_of::<Writer>() == 40);
 const _: () = assert!(size_of::<WriterHint>() == 88);
 const _: () = assert!(size_of::<EntryHint>() == 288);
+const _: () = assert!(size_of::<Event>() == 120);
+const _: () = assert!(size_of::<NamedEvent>() == 400);
 const _: () = assert!(size_of::<Counters>() == 32);
 
 #[cfg(feature = "user")]

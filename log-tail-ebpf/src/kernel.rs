@@ -31,6 +31,7 @@ offsets! {
     DENTRY_NAME = "dentry.d_name.name";
     INODE_SIZE = "inode.i_size";
     INODE_WRITERS = "inode.i_writecount";
+    INODE_LINKS = "inode.i_nlink";
     IATTR_VALID = "iattr.ia_valid";
     IATTR_SIZE = "iattr.ia_size";
     REQUEST_FILE = "io_kiocb.file";
@@ -84,7 +85,7 @@ pub struct Dio(pub *const u8);
 
 /// A `struct inode *`.
 #[derive(Clone, Copy)]
-pub struct Inode(*const u8);
+pub struct Inode(pub *const u8);
 
 /// A `struct dentry *`.
 #[derive(Clone, Copy)]
@@ -155,10 +156,10 @@ impl Dio {
 impl Inode {
     #[inline(always)]
     pub fn is_regular(self) -> bool {
-        // SAFETY: `self.0` came from a typed member; `umode_t` is an unsigned short.
-        unsafe { member::<u16>(self.0, &INODE_MODE) & S_IFMT == S_IFREG }
+        self.mode() & S_IFMT == S_IFREG
     }
 
+    /// Its number on its filesystem.
     #[inline(always)]
     pub fn number(self) -> u64 {
         // SAFETY: `self.0` came from a typed member; `i_ino` is an unsigned long.
@@ -170,6 +171,20 @@ impl Inode {
     pub fn size(self) -> u64 {
         // SAFETY: as above; `i_size` is a `loff_t`, and never negative.
         unsafe { member(self.0, &INODE_SIZE) }
+    }
+
+    /// Type and permissions.
+    #[inline(always)]
+    pub fn mode(self) -> u16 {
+        // SAFETY: the verifier types `self.0` as `struct inode *`; `umode_t` is an unsigned short.
+        unsafe { member(self.0, &INODE_MODE) }
+    }
+
+    /// How many names it bears.
+    #[inline(always)]
+    pub fn links(self) -> u32 {
+        // SAFETY: as above; `i_nlink` is an unsigned int.
+        unsafe { member(self.0, &INODE_LINKS) }
     }
 
     /// Whether somebody has it open for writing. Less than 0: it is being executed.

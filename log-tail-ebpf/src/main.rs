@@ -16,8 +16,10 @@
     reason = "the BPF target has no AtomicU64::swap; the intrinsic compiles to xchg"
 )]
 
+mod events;
 mod kernel;
 mod maps;
+mod names;
 mod skipped;
 mod written;
 
@@ -27,13 +29,13 @@ use aya_ebpf::{
     programs::{BtfTracePointContext, FEntryContext, FExitContext},
 };
 use log_tail_common::{
-    HINT_APPEND, HINT_CLOSE, HINT_ENTRY_CAME, HINT_ENTRY_MOVED_FROM, HINT_ENTRY_MOVED_TO, HINT_ENTRY_WENT,
-    HINT_MOVE, HINT_UNLINK,
+    HINT_APPEND, NOWHERE, OPERATION_COPY, OPERATION_FALLOCATE, OPERATION_REFLINK, OPERATION_SPLICE,
+    OPERATION_TRUNCATE, OPERATION_WRITE,
 };
 
 use crate::{
     kernel::{Changes, Dentry, Dio, File, Kiocb, Request, Task},
-    maps::{Ring, bell_of, closing_bell_of, ended, entry_changed, will_end},
+    maps::{Ring, bell_of, ended, will_end},
     skipped::switched,
     written::Place,
 };
@@ -43,7 +45,10 @@ const FALLOC_FL_COLLAPSE_RANGE: i32 = 0x08;
 
 /// Bytes were written to `file`, or an error is returned.
 #[inline(always)]
-fn wrote(ctx: &impl EbpfContext, file: File, returned: i64, place: Place, ring: Ring) -> i32 {
+fn wrote(ctx: &impl EbpfContext, operation: u32, file: File, returned: i64, place: Place, ring: Ring) -> i32 {
+    if events::are_told() {
+        return events::returned(operation, file, returned, place);
+    }
     let inode = file.inode();
     if returned > 0
         && inode.is_regular()
@@ -73,64 +78,76 @@ fn at_end_of(ctx: &FExitContext, n: usize) -> Place {
     Place::End(Kiocb(ctx.arg(n)).position())
 }
 
-/// A function that writes to the file in argument `$file`, at the place that `$at` finds in argument `$place`, and
-/// has `$arguments` arguments: the trampoline puts the returned value behind them (`bpf_get_func_ret` needs 5.17).
+/// A function that does `$operation` to the file in argument `$file`, at the place that `$at` finds in argument
+/// `$place`, and has `$arguments` arguments: the trampoline puts the returned value behind them (`bpf_get_func_ret` needs 5.17).
 macro_rules! on_write {
     (
-        $function:literal, $exchange:ident, $plain:ident,
+        $function:literal, $exchange:ident, $plain:ident, $operation:ident,
         file: $file:literal, $at:ident: $place:literal, arguments: $arguments:literal
     ) => {
         #[doc = concat!("After `", $function, "`.")]
         #[fexit(function = $function)]
         fn $exchange(ctx: FExitContext) -> i32 {
-            wrote(&ctx, File(ctx.arg($file)), ctx.arg($arguments), $at(&ctx, $place), Ring::Exchange)
+            let (file, place) = (File(ctx.arg($file)), $at(&ctx, $place));
+            wrote(&ctx, $operation, file, ctx.arg($arguments), place, Ring::Exchange)
         }
 
         #[doc = concat!("After `", $function, "`, where the verifier knows no `xchg`.")]
         #[fexit(function = $function)]
         fn $plain(ctx: FExitContext) -> i32 {
-            wrote(&ctx, File(ctx.arg($file)), ctx.arg($arguments), $at(&ctx, $place), Ring::Plain)
+            let (file, place) = (File(ctx.arg($file)), $at(&ctx, $place));
+            wrote(&ctx, $operation, file, ctx.arg($arguments), place, Ring::Plain)
         }
     };
 }
 
-on_write!("vfs_write", vfs_write, vfs_write_plain, file: 0, behind: 3, arguments: 4);
-on_write!("vfs_writev", vfs_writev, vfs_writev_plain, file: 0, behind: 3, arguments: 5);
+on_write!("vfs_write", vfs_write, vfs_write_plain, OPERATION_WRITE, file: 0, behind: 3, arguments: 4);
+on_write!("vfs_writev", vfs_writev, vfs_writev_plain, OPERATION_WRITE, file: 0, behind: 3, arguments: 5);
 // splice, sendfile: of the file that was named, which may be an overlay's. Before 5.11 the offset is at an address of
 // user space's, where it is none of the kernel's: then nobody says.
-on_write!("do_splice", do_splice, do_splice_plain, file: 2, behind: 3, arguments: 6);
+on_write!("do_splice", do_splice, do_splice_plain, OPERATION_SPLICE, file: 2, behind: 3, arguments: 6);
 on_write!(
-    "do_splice_direct", do_splice_direct, do_splice_direct_plain,
+    "do_splice_direct", do_splice_direct, do_splice_direct_plain, OPERATION_SPLICE,
     file: 2, behind: 3, arguments: 6
 );
 // The same, of the real file under an overlay.
 on_write!(
-    "iter_file_splice_write", iter_file_splice_write, iter_file_splice_write_plain,
+    "iter_file_splice_write", iter_file_splice_write, iter_file_splice_write_plain, OPERATION_SPLICE,
     file: 1, behind: 2, arguments: 5
 );
 // What coreutils' cat and cp use.
 on_write!(
-    "vfs_copy_file_range", vfs_copy_file_range, vfs_copy_file_range_plain,
+    "vfs_copy_file_range", vfs_copy_file_range, vfs_copy_file_range_plain, OPERATION_COPY,
     file: 2, start: 3, arguments: 6
 );
 // The real file under an overlay; loop devices and nfsd.
-on_write!("vfs_iter_write", vfs_iter_write, vfs_iter_write_plain, file: 0, behind: 2, arguments: 4);
 on_write!(
-    "vfs_iocb_iter_write", vfs_iocb_iter_write, vfs_iocb_iter_write_plain,
+    "vfs_iter_write", vfs_iter_write, vfs_iter_write_plain, OPERATION_WRITE,
+    file: 0, behind: 2, arguments: 4
+);
+on_write!(
+    "vfs_iocb_iter_write", vfs_iocb_iter_write, vfs_iocb_iter_write_plain, OPERATION_WRITE,
     file: 0, at_end_of: 1, arguments: 3
 );
 // What `cp --reflink` uses.
 on_write!(
-    "vfs_clone_file_range", vfs_clone_file_range, vfs_clone_file_range_plain,
+    "vfs_clone_file_range", vfs_clone_file_range, vfs_clone_file_range_plain, OPERATION_REFLINK,
     file: 2, start: 3, arguments: 6
 );
 
 /// After `vfs_fallocate`. What it makes room for is no text yet; but the reader's offset may be another's now.
 #[fexit(function = "vfs_fallocate")]
 fn vfs_fallocate(ctx: FExitContext) -> i32 {
-    let file = File(ctx.arg(0));
-    if ctx.arg::<i32>(4) == 0
-        && let Some(bell) = bell_of(file.inode())
+    let inode = File(ctx.arg(0)).inode();
+    if events::are_told() {
+        if ctx.arg::<i32>(4) == 0 {
+            let (mode, from, length): (u32, u64, u64) = (ctx.arg(1), ctx.arg(2), ctx.arg(3));
+            events::wrote(inode, OPERATION_FALLOCATE, from, from + length, mode);
+        } else {
+            events::failed(inode);
+        }
+    } else if ctx.arg::<i32>(4) == 0
+        && let Some(bell) = bell_of(inode)
     {
         if ctx.arg::<i32>(1) & FALLOC_FL_COLLAPSE_RANGE != 0 {
             bell.collapsed(ctx.arg(3));
@@ -141,22 +158,44 @@ fn vfs_fallocate(ctx: FExitContext) -> i32 {
 }
 
 /// After `io_write`, io_uring's own way to a file's `write_iter`: tried once by whoever submits and again by a worker.
-/// What it returns says how the request ends, not whether bytes were written.
 #[fexit(function = "io_write")]
 fn io_write(ctx: FExitContext) -> i32 {
-    wrote(&ctx, Request(ctx.arg(0)).file(), 1, Place::Unknown, Ring::Exchange)
+    requested(&ctx, Ring::Exchange)
 }
 
 /// After `io_write`, where the verifier knows no `xchg`.
 #[fexit(function = "io_write")]
 fn io_write_plain(ctx: FExitContext) -> i32 {
-    wrote(&ctx, Request(ctx.arg(0)).file(), 1, Place::Unknown, Ring::Plain)
+    requested(&ctx, Ring::Plain)
+}
+
+/// What is returned says how the request ends, not whether bytes were written: but an error is none that was.
+#[inline(always)]
+fn requested(ctx: &FExitContext, ring: Ring) -> i32 {
+    let file = Request(ctx.arg(0)).file();
+    if !events::are_told() {
+        return wrote(ctx, OPERATION_WRITE, file, 1, Place::Unknown, ring);
+    }
+    if ctx.arg::<i32>(2) >= 0 && file.inode().is_regular() {
+        events::completed(file.inode(), OPERATION_WRITE, NOWHERE.from, NOWHERE.to);
+    }
+    0
 }
 
 /// Bytes were written by a request that may have gone on after its system call, or an error is told.
 #[inline(always)]
 fn completed(ctx: &impl EbpfContext, kiocb: Kiocb, result: i64, ring: Ring) -> i32 {
-    wrote(ctx, kiocb.file(), result, Place::End(kiocb.position()), ring)
+    let (file, place) = (kiocb.file(), Place::End(kiocb.position()));
+    if !events::are_told() {
+        return wrote(ctx, OPERATION_WRITE, file, result, place, ring);
+    }
+    if result > 0
+        && file.inode().is_regular()
+        && let Some(span) = place.span(result as u64)
+    {
+        events::completed(file.inode(), OPERATION_WRITE, span.from, span.to);
+    }
+    0
 }
 
 /// What a filesystem calls when a read or write that went on after its system call has ended: the bytes are there.
@@ -219,7 +258,9 @@ macro_rules! on_truncate {
         fn $before(ctx: FEntryContext) -> i32 {
             if Changes(ctx.arg($dentry + 1)).size().is_some() {
                 let inode = Dentry(ctx.arg($dentry)).inode();
-                if let Some(bell) = bell_of(inode) {
+                if events::are_told() {
+                    events::begin(inode, true);
+                } else if let Some(bell) = bell_of(inode) {
                     bell.will_truncate(inode.size());
                 }
             }
@@ -229,10 +270,16 @@ macro_rules! on_truncate {
         /// After an inode's attributes were changed, its lock still held.
         #[fexit(function = "notify_change")]
         fn $after(ctx: FExitContext) -> i32 {
-            if let Some(size) = Changes(ctx.arg($dentry + 1)).size()
-                && let Some(bell) = bell_of(Dentry(ctx.arg($dentry)).inode())
-            {
-                if ctx.arg::<i32>($arguments) == 0 {
+            let Some(size) = Changes(ctx.arg($dentry + 1)).size() else { return 0 };
+            let (inode, returned) = (Dentry(ctx.arg($dentry)).inode(), ctx.arg::<i32>($arguments));
+            if events::are_told() {
+                if returned == 0 {
+                    events::wrote(inode, OPERATION_TRUNCATE, size, size, 0);
+                } else {
+                    events::failed(inode);
+                }
+            } else if let Some(bell) = bell_of(inode) {
+                if returned == 0 {
                     bell.truncated(&ctx, size);
                 } else {
                     bell.will_not_truncate();
@@ -247,116 +294,6 @@ macro_rules! on_truncate {
 on_truncate!(before_notify_change, notify_change, dentry: 1, arguments: 4);
 // `notify_change(dentry, attr, delegated_inode)` up to 5.11.
 on_truncate!(before_notify_change_dentry_first, notify_change_dentry_first, dentry: 0, arguments: 3);
-
-/// The inode of `dentry` is about to lose the name of `dentry` to a rename.
-#[inline(always)]
-fn will_move(ctx: &impl EbpfContext, dentry: Dentry) {
-    entry_changed(ctx, dentry, HINT_ENTRY_MOVED_FROM, true);
-}
-
-/// The inode of `dentry` bears the name of `dentry` now, in the directory of `dentry`.
-#[inline(always)]
-fn moved(ctx: &impl EbpfContext, dentry: Dentry) {
-    if let Some(bell) = bell_of(dentry.inode()) {
-        bell.tell(ctx, HINT_MOVE);
-    }
-    entry_changed(ctx, dentry, HINT_ENTRY_MOVED_TO, true);
-}
-
-/// rename: the filesystem has done it, the dentry cache is about to follow.
-#[fentry(function = "d_move")]
-fn before_d_move(ctx: FEntryContext) -> i32 {
-    will_move(&ctx, Dentry(ctx.arg(0)));
-    0
-}
-
-/// rename: the dentry cache has followed.
-#[fexit(function = "d_move")]
-fn d_move(ctx: FExitContext) -> i32 {
-    moved(&ctx, Dentry(ctx.arg(0)));
-    0
-}
-
-/// rename with `RENAME_EXCHANGE`, before the dentry cache follows.
-#[fentry(function = "d_exchange")]
-fn before_d_exchange(ctx: FEntryContext) -> i32 {
-    will_move(&ctx, Dentry(ctx.arg(0)));
-    will_move(&ctx, Dentry(ctx.arg(1)));
-    0
-}
-
-/// rename with `RENAME_EXCHANGE`.
-#[fexit(function = "d_exchange")]
-fn d_exchange(ctx: FExitContext) -> i32 {
-    moved(&ctx, Dentry(ctx.arg(0)));
-    moved(&ctx, Dentry(ctx.arg(1)));
-    0
-}
-
-/// A new name: open with `O_CREAT`, link, symlink, mkdir, mknod. Not every way goes through `vfs_open`,
-/// but each filesystem binds the new name to its inode here, or in `d_instantiate_new`.
-#[fexit(function = "d_instantiate")]
-fn d_instantiate(ctx: FExitContext) -> i32 {
-    entry_changed(&ctx, Dentry(ctx.arg(0)), HINT_ENTRY_CAME, false);
-    0
-}
-
-/// A new name of a new inode, on filesystems that lock it until it is ready (ext4, btrfs).
-#[fexit(function = "d_instantiate_new")]
-fn d_instantiate_new(ctx: FExitContext) -> i32 {
-    entry_changed(&ctx, Dentry(ctx.arg(0)), HINT_ENTRY_CAME, false);
-    0
-}
-
-/// A new name on filesystems that live in the dentry cache (tmpfs), on kernels where they no longer go
-/// through `d_instantiate`.
-#[fexit(function = "d_make_persistent")]
-fn d_make_persistent(ctx: FExitContext) -> i32 {
-    entry_changed(&ctx, Dentry(ctx.arg(0)), HINT_ENTRY_CAME, false);
-    0
-}
-
-/// A name was removed: unlink, rmdir. The dentry has lost its inode by now, its directory is still there.
-#[fexit(function = "d_delete")]
-fn d_delete(ctx: FExitContext) -> i32 {
-    entry_changed(&ctx, Dentry(ctx.arg(0)), HINT_ENTRY_WENT, false);
-    0
-}
-
-/// A file is closed for good; its right to write was given back before: `__fput` in fs/file_table.c.
-#[fentry(function = "security_file_free")]
-fn before_security_file_free(ctx: FEntryContext) -> i32 {
-    let file = File(ctx.arg(0));
-    if file.is_open_for_writing()
-        && file.inode().is_regular()
-        && let Some(bell) = closing_bell_of(file.inode())
-        && !file.inode().has_writers()
-    {
-        bell.tell(&ctx, HINT_CLOSE);
-    }
-    0
-}
-
-/// A name is about to be removed: the last moment at which the reader can still open the file by it.
-#[inline(always)]
-fn will_remove(ctx: &impl EbpfContext, dentry: Dentry) -> i32 {
-    if let Some(bell) = bell_of(dentry.inode()) {
-        bell.tell(ctx, HINT_UNLINK);
-    }
-    0
-}
-
-/// Before unlink: `security_inode_unlink(dir, dentry)`.
-#[fentry(function = "security_inode_unlink")]
-fn before_security_inode_unlink(ctx: FEntryContext) -> i32 {
-    will_remove(&ctx, Dentry(ctx.arg(1)))
-}
-
-/// Before rmdir: `security_inode_rmdir(dir, dentry)`.
-#[fentry(function = "security_inode_rmdir")]
-fn before_security_inode_rmdir(ctx: FEntryContext) -> i32 {
-    will_remove(&ctx, Dentry(ctx.arg(1)))
-}
 
 /// A processor goes to another task: the end of a turn in which the kernel may have skipped the others.
 /// Arguments: `(preempt, prev, next, ...)`.

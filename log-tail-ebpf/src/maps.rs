@@ -38,7 +38,7 @@ use crate::{
 
 /// Which inodes are followed, and the index of each one's doorbell. Sized by the loader.
 #[map]
-static FOLLOWED: HashMap<InodeKey, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+pub static FOLLOWED: HashMap<InodeKey, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
 
 /// Which of them the last writer is awaited of. Sized by the loader.
 #[map]
@@ -50,7 +50,7 @@ static DOORBELLS: Array<Doorbell> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 /// Hints on their way to the reader. Sized by the loader.
 #[map]
-static HINTS: RingBuf = RingBuf::with_byte_size(4096, 0);
+pub static HINTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 
 /// One element: this processor's counters.
 #[map]
@@ -64,6 +64,12 @@ static ENDING: LruHashMap<u64, u32> = LruHashMap::with_max_entries(1024, 0);
 /// 1 where names may be read: the kernel refuses `bpf_probe_read_kernel_str` under lockdown=confidentiality.
 #[unsafe(no_mangle)]
 static READ_NAMES: Global<u64> = Global::new(0);
+
+/// Whether names may be read.
+#[inline(always)]
+pub fn names_are_readable() -> bool {
+    READ_NAMES.load() == 1
+}
 
 /// How a doorbell is tested and set.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -305,7 +311,7 @@ pub fn entry_changed(ctx: &impl EbpfContext, dentry: Dentry, kind: u32, moved: b
         (*record).hint = hint(kind, directory.slot);
         (*record).ino = if moved { dentry.inode().number() } else { 0 };
         (*record).name_length = 0;
-        if READ_NAMES.load() == 1 {
+        if names_are_readable() {
             let name = &mut *(&raw mut (*record).name);
             if let Ok(read) = bpf_probe_read_kernel_str_bytes(dentry.name(), name) {
                 (*record).name_length = read.len() as u64;
@@ -368,7 +374,7 @@ fn count(outcome: Outcome) {
 
 /// Atomic also where the counter belongs to one processor: a program may be preempted by another.
 #[inline(always)]
-fn add(counter: *mut u64, value: u64) {
+pub fn add(counter: *mut u64, value: u64) {
     // SAFETY: an aligned member of a map element. Relaxed, and the old value unused: this is the
     // `lock add` that every kernel's verifier knows, not the fetching one of 5.12.
     unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(counter, value) };

@@ -11,9 +11,9 @@
 //! holds a full barrier (kernel/sched/core.c, `__schedule`: `smp_mb__after_spinlock`) before the bell is tested.
 
 use aya_ebpf::{EbpfContext, macros::map, maps::PerCpuArray};
-use log_tail_common::SKIPPED_SLOT;
+use log_tail_common::{SKIPPED_SLOT, TIMES};
 
-use crate::{kernel::Task, maps::bell_at};
+use crate::{events, kernel::Task, maps::bell_at};
 
 /// Of one processor.
 struct Waiting {
@@ -42,7 +42,11 @@ pub fn switched(ctx: &impl EbpfContext, from: Task, to: Task) {
     // Those that waited when this was attached were not counted, and must not be subtracted.
     let is_pinned = depth >= *asked_plus_one;
     *tasks = (before + u64::from(is_pinned)).saturating_sub(u64::from(to.pinned() > 0));
-    if before != 0
+    if events::are_told() {
+        if *tasks >= u64::from(TIMES) {
+            events::crowded();
+        }
+    } else if before != 0
         && let Some(bell) = bell_at(SKIPPED_SLOT)
     {
         bell.skipped(ctx);

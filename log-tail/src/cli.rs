@@ -4,6 +4,7 @@
 //! comments on the options are the help that `--help` prints.
 
 mod arguments;
+mod observe;
 mod values;
 
 use std::ffi::OsString;
@@ -17,7 +18,11 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 
 use log::LevelFilter;
 
-use self::arguments::{check_names, with_obsolete_count};
+pub use self::observe::Observe;
+use self::{
+    arguments::{check_names, with_obsolete_count},
+    observe::ObserveArgs,
+};
 use crate::follow::Start;
 
 /// What the program was asked to do.
@@ -27,6 +32,8 @@ pub enum Invocation {
     Follow(Settings),
     /// Say what this machine allows.
     Doctor(Doctor),
+    /// Show every event.
+    Observe(Observe),
     /// Say or forget how far files were read.
     State(State),
 }
@@ -126,6 +133,7 @@ pub enum Backend {
     bin_name = "log-tail",
     version,
     override_usage = "log-tail [OPTIONS] PATH|GLOB...\n       log-tail doctor [--json] [PATH]...\n       \
+                      log-tail observe [OPTIONS] PATH|GLOB|DIR...\n       \
                       log-tail state --state-dir DIR list|show|forget",
     args_conflicts_with_subcommands = true,
     args_override_self = true,
@@ -140,7 +148,7 @@ struct Cli {
     /// Files to follow, or globs in quotes
     ///
     /// A glob in quotes, like '/var/log/app/*.log', goes on matching files that appear later. A file called
-    /// "doctor" is ./doctor, and "state" is ./state.
+    /// "doctor" is ./doctor, and so are "observe" and "state".
     #[arg(value_name = "PATH|GLOB")]
     names: Vec<OsString>,
 
@@ -248,6 +256,11 @@ enum Sub {
     /// Say what this kernel allows, and which backend each file would get and why
     Doctor(Doctor),
 
+    /// Show every single event: what is done to files, where, and by whom
+    ///
+    /// Nothing is coalesced, and nothing is read. Where events are missing, a line says how many.
+    Observe(ObserveArgs),
+
     /// Say how far files were read, or forget it
     State(StateArgs),
 }
@@ -347,6 +360,10 @@ impl Invocation {
         } = Cli::try_parse_from(with_obsolete_count(args))?;
         match subcommand {
             Some(Sub::Doctor(doctor)) => return Ok(Self::Doctor(doctor)),
+            Some(Sub::Observe(observe)) => {
+                check_names(&observe.names)?;
+                return Ok(Self::Observe(observe.into()));
+            }
             Some(Sub::State(state)) => return Self::of_state(state),
             None => {}
         }

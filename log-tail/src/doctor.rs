@@ -16,7 +16,7 @@ use crate::{
         ebpf::{
             EbpfObserver,
             cost::{Cost, Costs},
-            load::LoadOptions,
+            load::{LoadOptions, Telling},
         },
         probe::{Facts, missing_capabilities, probe},
     },
@@ -57,7 +57,7 @@ fn cost(paths: &[PathBuf], time: Duration, json: bool) -> anyhow::Result<Ended> 
         room: choose::room(paths.len()),
         log_level: log::LevelFilter::Off,
         ring_bytes: None,
-        writers: false,
+        telling: Telling::Hints,
     };
     let mut observer =
         EbpfObserver::new(options).context("the kernel program's cost cannot be measured here")?;

@@ -14,6 +14,7 @@ mod choose;
 pub mod cli;
 mod count;
 pub mod doctor;
+pub mod events;
 mod follow;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use log_tail::{
     cli::Invocation,
-    doctor,
+    doctor, events,
     run::{self, Ended},
     say::say,
     state,
@@ -14,6 +14,7 @@ fn main() -> ExitCode {
     let outcome = match Invocation::parse(std::env::args_os()) {
         Ok(Invocation::Follow(settings)) => run::run(&settings),
         Ok(Invocation::Doctor(settings)) => doctor::run(&settings),
+        Ok(Invocation::Observe(settings)) => events::run(&settings),
         Ok(Invocation::State(settings)) => state::command::run(&settings),
         Err(error) => error.exit(),
     };

@@ -103,17 +103,27 @@ impl Pattern {
 
     /// Whether a file of this path is to be followed.
     pub fn matches(&self, path: &Path) -> bool {
-        let Ok(below) = path.strip_prefix(&self.base) else { return false };
-        let mut depths = vec![0];
-        let mut file = false;
+        self.walk(path).is_some_and(|meaning| meaning.file)
+    }
+
+    /// Whether a directory of this path is to be entered.
+    pub fn leads_through(&self, path: &Path) -> bool {
+        self.walk(path).is_some_and(|meaning| !meaning.enter.is_empty())
+    }
+
+    /// What a path means; `None` where it does not lie below the base.
+    fn walk(&self, path: &Path) -> Option<Meaning> {
+        let below = path.strip_prefix(&self.base).ok()?;
+        let mut reached = Meaning { file: false, enter: vec![0] };
         for name in below.components() {
-            let meanings: Vec<Meaning> =
-                depths.iter().map(|depth| self.meaning(*depth, name.as_os_str())).collect();
-            file = meanings.iter().any(|meaning| meaning.file);
-            depths = meanings.into_iter().flat_map(|meaning| meaning.enter).collect();
-            depths.dedup();
+            let mut next = Meaning::default();
+            for depth in reached.enter {
+                self.collect(depth, name.as_os_str(), &mut next);
+            }
+            next.enter.dedup();
+            reached = next;
         }
-        file
+        Some(reached)
     }
 
     fn collect(&self, depth: usize, name: &OsStr, meaning: &mut Meaning) {
@@ -198,6 +208,15 @@ mod tests {
         assert!(matches("/l/*/a*.log", "/l/x/app.log") && matches("/l/**/*.log", "/l/x/y/app.log"));
         assert!(!matches("/l/*/a*.log", "/l/app.log") && !matches("/l/*.log", "/m/app.log"));
         assert!(matches("*.log", "app.log"));
+        let through = |pattern: &str, path: &str| {
+            Pattern::new(Path::new(pattern)).unwrap().leads_through(Path::new(path))
+        };
+        assert!(
+            through("/l/*/a*.log", "/l")
+                && through("/l/*/a*.log", "/l/x")
+                && through("/l/**/*.log", "/l/x/y")
+        );
+        assert!(!through("/l/*.log", "/l/x") && !through("/l/*/a.log", "/m"));
     }
 
     #[test]

@@ -55,7 +55,6 @@ use self::{
     descriptors::Descriptors,
     directories::{Directories, PatternId, Waiting},
     files::FollowedFile,
-    glob::Pattern,
     mounts::Mounts,
     names::{Name, NameId},
     reader::Reader,
@@ -65,7 +64,7 @@ use self::{
     sweep::Suspects,
 };
 pub use self::{
-    glob::{PatternError, check as check_pattern},
+    glob::{Pattern, PatternError, check as check_pattern},
     identity::{Identity, NotFollowable, look},
     print::{Mark, Print},
     resume::Known,

@@ -6,12 +6,13 @@
 
 pub mod cgroup;
 pub mod ebpf;
+pub mod event;
 pub mod inotify;
 pub mod key;
 pub mod mounts;
 pub mod probe;
 pub mod stat;
-mod writer;
+pub mod writer;
 
 use std::{
     ffi::OsString,
@@ -343,12 +344,20 @@ pub struct Answer {
 pub struct Readiness(OwnedFd);
 
 impl Readiness {
-    /// Duplicates the observer's descriptor, and has the running tokio runtime wait on it.
+    /// As [`Readiness::readable`], of the observer's descriptor.
     ///
     /// # Errors
     /// EMFILE.
     pub fn of(observer: &dyn Observer) -> io::Result<AsyncFd<Self>> {
-        Self::wait_on(observer.readiness().try_clone_to_owned()?, Readable::READABLE)
+        Self::readable(observer.readiness())
+    }
+
+    /// Duplicates the descriptor, and has the running tokio runtime wait on it.
+    ///
+    /// # Errors
+    /// EMFILE.
+    pub fn readable(descriptor: BorrowedFd<'_>) -> io::Result<AsyncFd<Self>> {
+        Self::wait_on(descriptor.try_clone_to_owned()?, Readable::READABLE)
     }
 
     fn wait_on(descriptor: OwnedFd, interest: Readable) -> io::Result<AsyncFd<Self>> {

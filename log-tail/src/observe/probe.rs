@@ -24,7 +24,12 @@ use crate::follow::{NotFollowable, look};
 
 use super::{
     Backend,
-    ebpf::{EbpfObserver, btf::KERNEL_BTF, hooks::HOOKS, load::LoadOptions},
+    ebpf::{
+        EbpfObserver,
+        btf::KERNEL_BTF,
+        hooks::HOOKS,
+        load::{LoadOptions, Telling},
+    },
     inotify::InotifyObserver,
     stat,
 };
@@ -111,7 +116,7 @@ pub struct Facts {
 /// Finds everything out. Loads the kernel program for a moment.
 pub fn probe(paths: &[PathBuf]) -> Facts {
     let options =
-        LoadOptions { room: 64, log_level: log::LevelFilter::Off, ring_bytes: None, writers: false };
+        LoadOptions { room: 64, log_level: log::LevelFilter::Off, ring_bytes: None, telling: Telling::Hints };
     let (hooks, ebpf_refused) = match EbpfObserver::new(options) {
         Ok(observer) => {
             let hooks = observer.hooks().iter().map(|attached| HookFact {
@@ -124,13 +129,13 @@ pub fn probe(paths: &[PathBuf]) -> Facts {
         }
         Err(error) => {
             let reason = error.to_string();
-            let hooks = HOOKS.map(|hook| HookFact {
+            let hooks = HOOKS.into_iter().filter(|hook| hook.is_for(false)).map(|hook| HookFact {
                 function: hook.function,
                 sees: hook.sees,
                 attached: false,
                 reason: Some(reason.clone()),
             });
-            (hooks.into(), Some(reason))
+            (hooks.collect(), Some(reason))
         }
     };
     let inotify_refused = InotifyObserver::new().err().map(|error| error.to_string());

@@ -153,7 +153,7 @@ struct Entry<'a> {
 
 /// Bytes that are written as base64, without a copy of it in between.
 #[derive(Clone, Copy)]
-struct Base64<'a>(&'a [u8]);
+pub struct Base64<'a>(pub &'a [u8]);
 
 impl Serialize for Base64<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -162,7 +162,7 @@ impl Serialize for Base64<'_> {
 }
 
 /// A clock set before 1970 or past 9999 has no such form; it is shown as the nearest time that has.
-fn rfc3339(time: SystemTime) -> String {
+pub fn rfc3339(time: SystemTime) -> String {
     const LAST_SECOND_OF_9999: u64 = 253_402_300_799;
     let first = SystemTime::UNIX_EPOCH;
     let last = first + Duration::from_secs(LAST_SECOND_OF_9999);

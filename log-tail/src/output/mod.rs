@@ -14,7 +14,7 @@ use crate::record::{Block, Lost, Reached};
 pub mod json;
 pub mod stdout;
 pub mod text;
-mod writer;
+pub mod writer;
 
 /// How blocks look when they leave the program.
 pub trait Format {

@@ -13,7 +13,11 @@ use crate::{
     choose::{self, Chosen},
     cli::{OutputFormat, Settings},
     follow::{FollowSettings, Follower, check_pattern},
-    observe::{Backend, Readiness, ebpf::load::LoadOptions, mounts::Mounts},
+    observe::{
+        Backend, Readiness,
+        ebpf::load::{LoadOptions, Telling},
+        mounts::Mounts,
+    },
     output::{Format, Queue, json::Json, stdout::Stdout, text::Text},
     say::say,
     serve::{http, metrics::Metrics},
@@ -44,7 +48,10 @@ impl Loop {
                 room: choose::room(settings.names.len()),
                 log_level: settings.kernel_log,
                 ring_bytes: settings.ring_bytes,
-                writers: settings.format == OutputFormat::Json,
+                telling: match settings.format {
+                    OutputFormat::Json => Telling::HintsAndWriters,
+                    OutputFormat::Text => Telling::Hints,
+                },
             };
             Some(choose::choose(settings.backend, options)?)
         } else {

@@ -22,6 +22,21 @@ pub enum Variants {
     Dentry,
 }
 
+/// Where a hook is used: some only where hints are told, and some only where every single event is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// For both.
+    Always,
+    /// For both; where events are told and the kernel skips programs, [`log_tail_common::TIMES`] programs stand on it.
+    ManyTimes,
+    /// For hints. Of an event it would tell a second time, or nothing.
+    Hint,
+    /// For events.
+    Event,
+    /// For events; as [`Told::ManyTimes`].
+    EventManyTimes,
+}
+
 /// What decides between variants on this kernel.
 #[derive(Clone, Copy, Debug)]
 pub struct Needs {
@@ -48,6 +63,8 @@ pub struct Hook {
     pub newer: bool,
     /// Without it the kernel program is of no use.
     pub needed: bool,
+    /// Where it is used.
+    pub told: Told,
 }
 
 impl Hook {
@@ -60,6 +77,31 @@ impl Hook {
         };
         let prefix = if self.when == When::Before { "before_" } else { "" };
         format!("{prefix}{}{suffix}", self.function)
+    }
+
+    /// Whether several programs stand on it where the kernel may skip any, and every event is told.
+    pub fn is_attached_many_times(&self) -> bool {
+        matches!(self.told, Told::ManyTimes | Told::EventManyTimes)
+    }
+
+    /// Whether it runs after its function.
+    pub fn is_after(&self) -> bool {
+        self.when == When::After
+    }
+
+    /// The name of an equal program, of which this is the second or a later one.
+    pub fn program_again(&self, time: u32) -> String {
+        let prefix = if self.when == When::Before { "before_" } else { "" };
+        format!("{prefix}{}_{time}", self.function)
+    }
+
+    /// Whether it is used where every event is told, or where hints are.
+    pub fn is_for(&self, events: bool) -> bool {
+        match self.told {
+            Told::Always | Told::ManyTimes => true,
+            Told::Hint => !events,
+            Told::Event | Told::EventManyTimes => events,
+        }
     }
 
     /// What the kernel's BTF calls the type that the program is attached by: for a tracepoint see
@@ -95,7 +137,18 @@ const fn hook(function: &'static str, arguments: usize, sees: &'static str) -> H
         variants: Variants::One,
         newer: false,
         needed: false,
+        told: Told::Always,
     }
+}
+
+/// Only where hints are told.
+const fn hint(hook: Hook) -> Hook {
+    Hook { told: Told::Hint, ..hook }
+}
+
+/// Only where events are told: before a function that writes.
+const fn begin(function: &'static str, arguments: usize) -> Hook {
+    Hook { told: Told::Event, ..before(hook(function, arguments, "sizes before writes")) }
 }
 
 const fn before(hook: Hook) -> Hook {
@@ -109,16 +162,29 @@ pub const NOTIFY_CHANGE: &str = "notify_change";
 pub const LAST_CLOSE: &str = "security_file_free";
 
 /// Every hook.
-pub const HOOKS: [Hook; 29] = [
+pub const HOOKS: [Hook; 38] = [
     // The first: it counts who waits inside the others.
     Hook {
         when: When::Tracepoint,
         ..hook("sched_switch", 4, "what the kernel skips while a task is preempted inside a program")
     },
-    Hook { variants: Variants::Ring, needed: true, ..hook("vfs_write", 4, "write, pwrite") },
-    Hook { variants: Variants::Ring, ..hook("vfs_writev", 5, "writev, pwritev") },
-    Hook { variants: Variants::Ring, ..hook("do_splice", 6, "splice") },
-    Hook { variants: Variants::Ring, ..hook("do_splice_direct", 6, "sendfile") },
+    Hook { told: Told::EventManyTimes, ..begin("vfs_write", 4) },
+    Hook { told: Told::EventManyTimes, ..begin("vfs_writev", 5) },
+    begin("vfs_iter_write", 4),
+    begin("vfs_iocb_iter_write", 3),
+    begin("iter_file_splice_write", 5),
+    begin("vfs_copy_file_range", 6),
+    begin("vfs_clone_file_range", 6),
+    begin("vfs_fallocate", 4),
+    Hook {
+        variants: Variants::Ring,
+        needed: true,
+        told: Told::ManyTimes,
+        ..hook("vfs_write", 4, "write, pwrite")
+    },
+    Hook { variants: Variants::Ring, told: Told::ManyTimes, ..hook("vfs_writev", 5, "writev, pwritev") },
+    hint(Hook { variants: Variants::Ring, ..hook("do_splice", 6, "splice") }),
+    hint(Hook { variants: Variants::Ring, ..hook("do_splice_direct", 6, "sendfile") }),
     Hook {
         variants: Variants::Ring,
         ..hook("iter_file_splice_write", 5, "splice and sendfile through an overlay")
@@ -132,10 +198,10 @@ pub const HOOKS: [Hook; 29] = [
     Hook { variants: Variants::Ring, ..hook("vfs_clone_file_range", 6, "reflink") },
     hook("vfs_fallocate", 4, "fallocate"),
     Hook { variants: Variants::Ring, ..hook("io_write", 2, "io_uring") },
-    before(Hook { variants: Variants::Ring, ..hook("io_complete_rw", 2, "io_uring with O_DIRECT") }),
+    hint(before(Hook { variants: Variants::Ring, ..hook("io_complete_rw", 2, "io_uring with O_DIRECT") })),
     before(Hook { variants: Variants::Ring, ..hook("aio_complete_rw", 2, "libaio") }),
-    before(hook("iomap_dio_complete", 1, "whose direct I/O ends")),
-    Hook { variants: Variants::Ring, ..hook("iomap_dio_complete", 1, "direct I/O through an overlay") },
+    hint(before(hook("iomap_dio_complete", 1, "whose direct I/O ends"))),
+    hint(Hook { variants: Variants::Ring, ..hook("iomap_dio_complete", 1, "direct I/O through an overlay") }),
     before(Hook { variants: Variants::Dentry, ..hook(NOTIFY_CHANGE, 4, "sizes before truncation") }),
     Hook { variants: Variants::Dentry, ..hook(NOTIFY_CHANGE, 4, "truncate, ftruncate, O_TRUNC") },
     before(hook("d_move", 2, "names before rename")),
@@ -146,7 +212,11 @@ pub const HOOKS: [Hook; 29] = [
     hook("d_instantiate_new", 2, "new files on ext4 and btrfs"),
     Hook { newer: true, ..hook("d_make_persistent", 2, "new names on tmpfs") },
     hook("d_delete", 1, "removed names"),
-    before(hook(LAST_CLOSE, 1, "when the last writer closes a file")),
-    before(hook("security_inode_unlink", 2, "names about to be removed")),
-    before(hook("security_inode_rmdir", 2, "directories about to be removed")),
+    hint(before(hook(LAST_CLOSE, 1, "when the last writer closes a file"))),
+    hint(before(hook("security_inode_unlink", 2, "names about to be removed"))),
+    hint(before(hook("security_inode_rmdir", 2, "directories about to be removed"))),
+    Hook {
+        told: Told::Event,
+        ..before(hook("security_inode_free", 1, "when an inode's number may be used again"))
+    },
 ];

@@ -13,7 +13,7 @@ use aya::{
     Ebpf, EbpfLoader, Endianness, include_bytes_aligned,
     programs::{BtfTracePoint, FEntry, FExit, ProgramError},
 };
-use log_tail_common::{EntryHint, Hint, RESERVED_SLOTS, WriterHint};
+use log_tail_common::{EntryHint, Event, Hint, RESERVED_SLOTS, TIMES, WriterHint};
 use nix::sys::resource::{Resource, setrlimit};
 
 use super::{
@@ -72,6 +72,21 @@ pub struct Loaded {
     pub capacity: u32,
 }
 
+/// What the kernel program is to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Telling {
+    /// Hints.
+    Hints,
+    /// Hints, and who wrote.
+    HintsAndWriters,
+    /// Every single event.
+    Events,
+}
+
+/// Events that fit in the ring where each is told, and calls that tasks may be inside of at once.
+const RING_EVENTS: usize = 100_000;
+const CALLS: u32 = 1 << 15;
+
 /// How the kernel program is to be loaded.
 #[derive(Clone, Copy, Debug)]
 pub struct LoadOptions {
@@ -81,8 +96,8 @@ pub struct LoadOptions {
     pub log_level: log::LevelFilter,
     /// Size of the ring in bytes instead of the default, for tests of its overflow.
     pub ring_bytes: Option<u32>,
-    /// Whether it is to tell who writes.
-    pub writers: bool,
+    /// What it is to tell.
+    pub telling: Telling,
 }
 
 /// Loads and attaches the kernel program.
@@ -95,7 +110,8 @@ pub fn load(options: LoadOptions) -> Result<Loaded, LoadError> {
 
     let btf = Btf::from_kernel()?;
     let mut globals = globals(&btf)?;
-    globals.push(("TELL_WRITERS", u64::from(options.writers)));
+    globals.push(("TELL_WRITERS", u64::from(options.telling == Telling::HintsAndWriters)));
+    globals.push(("TELL_EVENTS", u64::from(options.telling == Telling::Events)));
     let mut needs = Needs { exchange: true, change_dentry: btf.argument_index(NOTIFY_CHANGE, "dentry")? };
     let excerpt = btf.excerpt(HOOKS.iter().map(Hook::type_name));
     let kernel_btf = aya::Btf::parse(&excerpt, Endianness::default()).map_err(LoadError::KernelBtf)?;
@@ -109,7 +125,8 @@ pub fn load(options: LoadOptions) -> Result<Loaded, LoadError> {
         .map_max_entries("FOLLOWED", capacity)
         .map_max_entries("CLOSING", capacity)
         .map_max_entries("DOORBELLS", capacity)
-        .map_max_entries("HINTS", options.ring_bytes.unwrap_or_else(|| ring_bytes(capacity, options.writers)))
+        .map_max_entries("HINTS", options.ring_bytes.unwrap_or_else(|| ring_bytes(capacity, options.telling)))
+        .map_max_entries("BEGUN", if options.telling == Telling::Events { CALLS } else { 1 })
         .override_global(aya_log::LEVEL, &log_level, false);
     for (name, value) in &globals {
         loader.override_global(name, value, true);
@@ -117,8 +134,9 @@ pub fn load(options: LoadOptions) -> Result<Loaded, LoadError> {
     let mut ebpf = loader.load(OBJECT).map_err(|error| LoadError::Maps(Box::new(error)))?;
 
     let preempts = preempt::is_possible(&btf);
-    let mut hooks = Vec::with_capacity(HOOKS.len());
-    for hook in HOOKS {
+    let mut attached = Vec::with_capacity(HOOKS.len());
+    let tells_events = options.telling == Telling::Events;
+    for hook in HOOKS.into_iter().filter(|hook| hook.is_for(tells_events)) {
         let is_none_here = match hook.when {
             When::Tracepoint => !preempts,
             When::Before | When::After => hook.newer && !btf.has_function(hook.function),
@@ -130,7 +148,7 @@ pub fn load(options: LoadOptions) -> Result<Loaded, LoadError> {
             if hook.needed {
                 return Err(LoadError::Unknown { function: hook.function, reason });
             }
-            hooks.push(Attached { hook, missing: Some(reason), program: None });
+            attached.push(Attached { hook, missing: Some(reason), program: None });
             continue;
         }
         let mut result = attach(&mut ebpf, hook, needs, &kernel_btf);
@@ -152,9 +170,16 @@ pub fn load(options: LoadOptions) -> Result<Loaded, LoadError> {
             }
             Err(source) => (Some(short(&source)), None),
         };
-        hooks.push(Attached { hook, missing, program });
+        attached.push(Attached { hook, missing, program });
+        if tells_events && preempts && hook.is_attached_many_times() {
+            for time in 2..=TIMES {
+                // Without one, more goes unseen, and is counted.
+                let program = attach_program(&mut ebpf, hook, &hook.program_again(time), &kernel_btf).ok();
+                attached.push(Attached { hook, missing: None, program });
+            }
+        }
     }
-    Ok(Loaded { ebpf, hooks, capacity })
+    Ok(Loaded { ebpf, hooks: attached, capacity })
 }
 
 /// Why the function is not the one that the program was written for.
@@ -178,7 +203,11 @@ fn unknown_form(btf: &Btf, hook: Hook, needs: Needs) -> Option<String> {
 
 /// The program's descriptor.
 fn attach(ebpf: &mut Ebpf, hook: Hook, needs: Needs, btf: &aya::Btf) -> Result<RawFd, ProgramError> {
-    let program = ebpf.program_mut(&hook.program(needs)).ok_or(ProgramError::NotLoaded)?;
+    attach_program(ebpf, hook, &hook.program(needs), btf)
+}
+
+fn attach_program(ebpf: &mut Ebpf, hook: Hook, name: &str, btf: &aya::Btf) -> Result<RawFd, ProgramError> {
+    let program = ebpf.program_mut(name).ok_or(ProgramError::NotLoaded)?;
     match hook.when {
         When::After => {
             let program: &mut FExit = program.try_into()?;
@@ -213,6 +242,7 @@ fn globals(btf: &Btf) -> Result<Vec<(&'static str, u64)>, BtfError> {
         ("DENTRY_PARENT", offset("dentry", &["d_parent"])?),
         ("DENTRY_NAME", offset("dentry", &["d_name", "name"])?),
         ("INODE_SIZE", offset("inode", &["i_size"])?),
+        ("INODE_LINKS", offset("inode", &["i_nlink"])?),
         ("INODE_WRITERS", offset("inode", &["i_writecount"])?),
         ("IATTR_VALID", offset("iattr", &["ia_valid"])?),
         ("IATTR_SIZE", offset("iattr", &["ia_size"])?),
@@ -233,10 +263,13 @@ fn confidential() -> bool {
         .is_ok_and(|text| text.contains("[confidentiality]"))
 }
 
-fn ring_bytes(capacity: u32, writers: bool) -> u32 {
+fn ring_bytes(capacity: u32, telling: Telling) -> u32 {
     let header = 8;
-    let append = if writers { size_of::<WriterHint>() } else { size_of::<Hint>() };
-    let appends = u64::from(capacity) * (append + header) as u64;
+    let appends = match telling {
+        Telling::Hints => u64::from(capacity) * (size_of::<Hint>() + header) as u64,
+        Telling::HintsAndWriters => u64::from(capacity) * (size_of::<WriterHint>() + header) as u64,
+        Telling::Events => (RING_EVENTS * (size_of::<Event>() + header)) as u64,
+    };
     let names = (RING_NAMES * (size_of::<EntryHint>() + header)) as u64;
     u32::try_from((appends + names).next_power_of_two()).unwrap_or(1 << 31)
 }
@@ -265,8 +298,8 @@ mod tests {
     #[test]
     fn the_ring_has_room_for_a_hint_of_every_file() {
         for capacity in [64, 65_536, 1 << 20] {
-            for (writers, record) in [(false, 24), (true, 96)] {
-                let bytes = ring_bytes(capacity, writers);
+            for (telling, record) in [(Telling::Hints, 24), (Telling::HintsAndWriters, 96)] {
+                let bytes = ring_bytes(capacity, telling);
                 assert!(bytes.is_power_of_two());
                 assert!(u64::from(bytes) >= u64::from(capacity) * record, "{capacity}");
             }

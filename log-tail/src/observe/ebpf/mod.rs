@@ -6,6 +6,7 @@
 pub mod btf;
 pub mod cost;
 pub mod doorbell;
+pub mod events;
 mod fdinfo;
 pub mod hooks;
 pub mod load;
@@ -28,7 +29,7 @@ use rustc_hash::FxHashMap;
 use self::{
     doorbell::Doorbells,
     hooks::{LAST_CLOSE, NOTIFY_CHANGE},
-    load::{Attached, LoadError, LoadOptions, Loaded},
+    load::{Attached, LoadError, LoadOptions, Loaded, Telling},
     ring::{Record, Written},
 };
 use crate::say::say;
@@ -124,7 +125,7 @@ impl EbpfObserver {
             logger,
             keys: Keys::new().map_err(memory)?,
             writers: Writers::new(),
-            tells_writers: options.writers,
+            tells_writers: options.telling == Telling::HintsAndWriters,
             targets: vec![Vec::new(); capacity as usize],
             free: (RESERVED_SLOTS..capacity).rev().collect(),
             slots: FxHashMap::default(),

@@ -99,8 +99,6 @@ fn record(kind: u32, bytes: &[u8]) -> Option<Record> {
 /// Who wrote, where the record is long enough to tell.
 fn written(bytes: &[u8]) -> Option<Box<Written>> {
     let word = |offset| u64_at(bytes, offset);
-    let half = |offset| u32_at(bytes, offset);
-    let comm = std::mem::offset_of!(WriterHint, writer.comm);
     Some(Box::new(Written {
         bytes: Span {
             from: word(std::mem::offset_of!(WriterHint, span.from))?,
@@ -110,22 +108,28 @@ fn written(bytes: &[u8]) -> Option<Box<Written>> {
             from: word(std::mem::offset_of!(WriterHint, last.from))?,
             to: word(std::mem::offset_of!(WriterHint, last.to))?,
         },
-        writer: Writer {
-            pid: half(std::mem::offset_of!(WriterHint, writer.pid))?,
-            tid: half(std::mem::offset_of!(WriterHint, writer.tid))?,
-            uid: half(std::mem::offset_of!(WriterHint, writer.uid))?,
-            is_kernel: half(std::mem::offset_of!(WriterHint, writer.is_kernel))?,
-            cgroup: word(std::mem::offset_of!(WriterHint, writer.cgroup))?,
-            comm: *bytes.get(comm..)?.first_chunk()?,
-        },
+        writer: writer_at(bytes, std::mem::offset_of!(WriterHint, writer))?,
     }))
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+pub(super) fn writer_at(bytes: &[u8], at: usize) -> Option<Writer> {
+    let bytes = bytes.get(at..)?;
+    let half = |offset| u32_at(bytes, offset);
+    Some(Writer {
+        pid: half(std::mem::offset_of!(Writer, pid))?,
+        tid: half(std::mem::offset_of!(Writer, tid))?,
+        uid: half(std::mem::offset_of!(Writer, uid))?,
+        is_kernel: half(std::mem::offset_of!(Writer, is_kernel))?,
+        cgroup: u64_at(bytes, std::mem::offset_of!(Writer, cgroup))?,
+        comm: *bytes.get(std::mem::offset_of!(Writer, comm)..)?.first_chunk()?,
+    })
+}
+
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 

@@ -1,0 +1,91 @@
+//! Programs that are loaded only where events are told: before the functions that write, so that it is known how large
+//! the file was; and more of them on the functions that write most.
+//!
+//! A task that is preempted inside a program keeps the kernel from running it for others on that processor (see
+//! `skipped.rs`). But it is inside of one program at a time. So on kernels where that happens, [`TIMES`] equal programs
+//! stand on `vfs_write` and `vfs_writev`: a write is told by the first of them that runs, and goes unseen only where
+//! as many tasks wait for one processor, each of them inside another one. Whether so many ever waited is noted.
+//!
+//! [`TIMES`]: log_tail_common::TIMES
+
+use aya_ebpf::{
+    macros::{fentry, fexit},
+    programs::{FEntryContext, FExitContext},
+};
+use log_tail_common::OPERATION_WRITE;
+
+use super::{begin, freed, returned};
+use crate::{
+    behind,
+    kernel::{File, Inode},
+};
+
+/// Before functions that write to the file in argument `$file`.
+macro_rules! before_write {
+    ($($function:literal $name:ident file: $file:literal;)*) => {
+        $(
+            #[doc = concat!("Before `", $function, "`.")]
+            #[fentry(function = $function)]
+            fn $name(ctx: FEntryContext) -> i32 {
+                begins(File(ctx.arg($file)), true)
+            }
+        )*
+    };
+}
+
+#[inline(always)]
+fn begins(file: File, is_first: bool) -> i32 {
+    let inode = file.inode();
+    if inode.is_regular() {
+        begin(inode, is_first);
+    }
+    0
+}
+
+before_write! {
+    "vfs_write" before_vfs_write file: 0;
+    "vfs_writev" before_vfs_writev file: 0;
+    "vfs_iter_write" before_vfs_iter_write file: 0;
+    "vfs_iocb_iter_write" before_vfs_iocb_iter_write file: 0;
+    "iter_file_splice_write" before_iter_file_splice_write file: 1;
+    "vfs_copy_file_range" before_vfs_copy_file_range file: 2;
+    "vfs_clone_file_range" before_vfs_clone_file_range file: 2;
+    "vfs_fallocate" before_vfs_fallocate file: 0;
+}
+
+/// The same again, for the times that the first ones are skipped.
+macro_rules! again {
+    ($($function:literal arguments: $arguments:literal: $($before:ident $after:ident)*;)*) => {
+        $($(
+            #[doc = concat!("Before `", $function, "`, again.")]
+            #[fentry(function = $function)]
+            fn $before(ctx: FEntryContext) -> i32 {
+                begins(File(ctx.arg(0)), false)
+            }
+
+            #[doc = concat!("After `", $function, "`, again.")]
+            #[fexit(function = $function)]
+            fn $after(ctx: FExitContext) -> i32 {
+                returned(OPERATION_WRITE, File(ctx.arg(0)), ctx.arg($arguments), behind(&ctx, 3))
+            }
+        )*)*
+    };
+}
+
+again! {
+    "vfs_write" arguments: 4:
+        before_vfs_write_2 vfs_write_2 before_vfs_write_3 vfs_write_3 before_vfs_write_4 vfs_write_4
+        before_vfs_write_5 vfs_write_5 before_vfs_write_6 vfs_write_6 before_vfs_write_7 vfs_write_7
+        before_vfs_write_8 vfs_write_8;
+    "vfs_writev" arguments: 5:
+        before_vfs_writev_2 vfs_writev_2 before_vfs_writev_3 vfs_writev_3 before_vfs_writev_4 vfs_writev_4
+        before_vfs_writev_5 vfs_writev_5 before_vfs_writev_6 vfs_writev_6 before_vfs_writev_7 vfs_writev_7
+        before_vfs_writev_8 vfs_writev_8;
+}
+
+/// An inode leaves the memory.
+#[fentry(function = "security_inode_free")]
+fn before_security_inode_free(ctx: FEntryContext) -> i32 {
+    freed(Inode(ctx.arg(0)));
+    0
+}

@@ -1,0 +1,145 @@
+//! Names that come, go and change, and files that are closed for good.
+
+use aya_ebpf::{
+    EbpfContext,
+    macros::{fentry, fexit},
+    programs::{FEntryContext, FExitContext},
+};
+use log_tail_common::{
+    HINT_CLOSE, HINT_ENTRY_CAME, HINT_ENTRY_MOVED_FROM, HINT_ENTRY_MOVED_TO, HINT_ENTRY_WENT, HINT_MOVE,
+    HINT_UNLINK,
+};
+
+use crate::{
+    events,
+    kernel::{Dentry, File},
+    maps::{bell_of, closing_bell_of, entry_changed},
+};
+
+/// The inode of `dentry` is about to lose the name of `dentry` to a rename.
+#[inline(always)]
+fn will_move(ctx: &impl EbpfContext, dentry: Dentry) {
+    if events::are_told() {
+        return events::will_move(dentry);
+    }
+    entry_changed(ctx, dentry, HINT_ENTRY_MOVED_FROM, true);
+}
+
+/// The inode of `dentry` bears the name of `dentry` now, in the directory of `dentry`.
+#[inline(always)]
+fn moved(ctx: &impl EbpfContext, dentry: Dentry) {
+    if events::are_told() {
+        return events::moved(dentry);
+    }
+    if let Some(bell) = bell_of(dentry.inode()) {
+        bell.tell(ctx, HINT_MOVE);
+    }
+    entry_changed(ctx, dentry, HINT_ENTRY_MOVED_TO, true);
+}
+
+/// rename: the filesystem has done it, the dentry cache is about to follow.
+#[fentry(function = "d_move")]
+fn before_d_move(ctx: FEntryContext) -> i32 {
+    will_move(&ctx, Dentry(ctx.arg(0)));
+    0
+}
+
+/// rename: the dentry cache has followed.
+#[fexit(function = "d_move")]
+fn d_move(ctx: FExitContext) -> i32 {
+    moved(&ctx, Dentry(ctx.arg(0)));
+    0
+}
+
+/// rename with `RENAME_EXCHANGE`, before the dentry cache follows.
+#[fentry(function = "d_exchange")]
+fn before_d_exchange(ctx: FEntryContext) -> i32 {
+    will_move(&ctx, Dentry(ctx.arg(0)));
+    will_move(&ctx, Dentry(ctx.arg(1)));
+    0
+}
+
+/// rename with `RENAME_EXCHANGE`.
+#[fexit(function = "d_exchange")]
+fn d_exchange(ctx: FExitContext) -> i32 {
+    moved(&ctx, Dentry(ctx.arg(0)));
+    moved(&ctx, Dentry(ctx.arg(1)));
+    0
+}
+
+/// `dentry` is a new name of an inode.
+#[inline(always)]
+fn came(ctx: &impl EbpfContext, dentry: Dentry) -> i32 {
+    if events::are_told() {
+        return events::created(dentry);
+    }
+    entry_changed(ctx, dentry, HINT_ENTRY_CAME, false);
+    0
+}
+
+/// A new name: open with `O_CREAT`, link, symlink, mkdir, mknod. Not every way goes through `vfs_open`,
+/// but each filesystem binds the new name to its inode here, or in `d_instantiate_new`.
+#[fexit(function = "d_instantiate")]
+fn d_instantiate(ctx: FExitContext) -> i32 {
+    came(&ctx, Dentry(ctx.arg(0)))
+}
+
+/// A new name of a new inode, on filesystems that lock it until it is ready (ext4, btrfs).
+#[fexit(function = "d_instantiate_new")]
+fn d_instantiate_new(ctx: FExitContext) -> i32 {
+    came(&ctx, Dentry(ctx.arg(0)))
+}
+
+/// A new name on filesystems that live in the dentry cache (tmpfs), on kernels where they no longer go
+/// through `d_instantiate`.
+#[fexit(function = "d_make_persistent")]
+fn d_make_persistent(ctx: FExitContext) -> i32 {
+    came(&ctx, Dentry(ctx.arg(0)))
+}
+
+/// A name was removed: unlink, rmdir. The dentry has lost its inode by now, its directory is still there.
+#[fexit(function = "d_delete")]
+fn d_delete(ctx: FExitContext) -> i32 {
+    let dentry = Dentry(ctx.arg(0));
+    if events::are_told() {
+        events::went(dentry);
+    } else {
+        entry_changed(&ctx, dentry, HINT_ENTRY_WENT, false);
+    }
+    0
+}
+
+/// A file is closed for good; its right to write was given back before: `__fput` in fs/file_table.c.
+#[fentry(function = "security_file_free")]
+fn before_security_file_free(ctx: FEntryContext) -> i32 {
+    let file = File(ctx.arg(0));
+    if file.is_open_for_writing()
+        && file.inode().is_regular()
+        && let Some(bell) = closing_bell_of(file.inode())
+        && !file.inode().has_writers()
+    {
+        bell.tell(&ctx, HINT_CLOSE);
+    }
+    0
+}
+
+/// A name is about to be removed: the last moment at which the reader can still open the file by it.
+#[inline(always)]
+fn will_remove(ctx: &impl EbpfContext, dentry: Dentry) -> i32 {
+    if let Some(bell) = bell_of(dentry.inode()) {
+        bell.tell(ctx, HINT_UNLINK);
+    }
+    0
+}
+
+/// Before unlink: `security_inode_unlink(dir, dentry)`.
+#[fentry(function = "security_inode_unlink")]
+fn before_security_inode_unlink(ctx: FEntryContext) -> i32 {
+    will_remove(&ctx, Dentry(ctx.arg(1)))
+}
+
+/// Before rmdir: `security_inode_rmdir(dir, dentry)`.
+#[fentry(function = "security_inode_rmdir")]
+fn before_security_inode_rmdir(ctx: FEntryContext) -> i32 {
+    will_remove(&ctx, Dentry(ctx.arg(1)))
+}

@@ -1,0 +1,298 @@
+//! `log-tail observe` shows each event once, with its place and who did it, and says where some are missing.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, OpenOptions},
+    io::Write as _,
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use log_tail_tests::{backend::is_ebpf_or_skip, prelude::*, run::records};
+use nix::{
+    fcntl::{FallocateFlags, copy_file_range, fallocate},
+    sys::sendfile::sendfile,
+};
+use serde_json::Value;
+
+/// Processes that write at once.
+const WRITERS: u64 = 8;
+
+/// How much they write together, unless the environment says otherwise.
+const WRITES: u64 = 16_000;
+
+/// Tells the process that [`a_writer`] is to be: where to write, and how often.
+const WRITER: &str = "LOG_TAIL_WRITER";
+
+fn observe(args: &[&str], paths: &[&Path]) -> Running {
+    let backend = wanted_backend().map_or_else(Vec::new, |backend| vec!["--backend", backend.word()]);
+    let running = LogTail::bare()
+        .arg("observe")
+        .args(backend)
+        .args(["--format", "json"])
+        .args(args)
+        .args(paths)
+        .start();
+    running.wait_for_stderr("what is observed", |lines| {
+        lines.iter().any(|line| line.starts_with("log-tail: observing "))
+    });
+    running
+}
+
+fn lines(stdout: &[u8]) -> usize {
+    stdout.split(|byte| *byte == b'\n').count() - 1
+}
+
+/// Waits until so many events were shown.
+fn events(running: &Running, count: usize) -> Vec<Value> {
+    running.wait_until_stdout(&format!("{count} events"), |stdout| lines(stdout) >= count);
+    records(&running.stdout())
+}
+
+/// What was done to which file, by their last names.
+fn deeds(events: &[Value]) -> Vec<String> {
+    let last = |value: &Value| {
+        let path = Path::new(value.as_str().unwrap_or("?")).file_name();
+        path.map_or_else(|| "?".to_owned(), |name| name.to_string_lossy().into_owned())
+    };
+    let deed = |event: &Value| {
+        let from = event.get("from").map(|from| format!("{} -> ", last(from))).unwrap_or_default();
+        format!("{} {from}{}", event["op"].as_str().unwrap_or("?"), last(&event["path"]))
+    };
+    events.iter().map(deed).collect()
+}
+
+fn start_writers(log: &Path, writes: u64) -> Vec<Child> {
+    let start = |_| {
+        Command::new(std::env::current_exe().expect("a path"))
+            .args(["--exact", "a_writer", "--ignored", "--test-threads", "1"])
+            .env(WRITER, format!("{writes} {}", log.display()))
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("a process")
+    };
+    (0..WRITERS).map(start).collect()
+}
+
+#[test]
+#[ignore = "one of the processes that other tests here start"]
+fn a_writer() {
+    let Ok(told) = std::env::var(WRITER) else { return };
+    let (writes, log) = told.split_once(' ').expect("how often, and where");
+    let mut log = OpenOptions::new().append(true).open(log).expect("opened");
+    for number in 0..writes.parse().expect("a number") {
+        let line: String = format!("{} {}\n", std::process::id(), number);
+        log.write_all(line.as_bytes()).expect("written");
+    }
+}
+
+#[test]
+fn every_write_of_many_processes_is_shown_with_its_place_and_its_process() {
+    if !is_ebpf_or_skip("every_write_of_many_processes_is_shown_with_its_place_and_its_process") {
+        return;
+    }
+    let place = Place::new();
+    let log = place.path("app.log");
+    create(&log, "");
+    let writes =
+        std::env::var("LOG_TAIL_OBSERVED_WRITES").map_or(WRITES, |text| text.parse().expect("a number"));
+    let observing = observe(&["--op", "write"], &[&log]);
+    let mut processes = start_writers(&log, writes / WRITERS);
+    for writer in &mut processes {
+        assert!(writer.wait().unwrap().success());
+    }
+    let count = usize::try_from(writes / WRITERS * WRITERS).unwrap();
+    events(&observing, count);
+    let finished = observing.terminate();
+    let events: Vec<Value> = records(&finished.stdout);
+    println!("{}", finished.stderr.join("\n"));
+    assert_eq!(events.len(), count, "stderr: {:#?}", finished.stderr);
+    let content = fs::read_to_string(&log).unwrap();
+    let mut places = BTreeMap::new();
+    for event in &events {
+        let number = |name: &str| event[name].as_u64().unwrap_or_else(|| panic!("no {name} in {event}"));
+        let (from, length) =
+            (usize::try_from(number("offset")).unwrap(), usize::try_from(number("length")).unwrap());
+        let line = &content[from..from + length];
+        assert_eq!(line.split(' ').next().unwrap(), event["writer"]["pid"].to_string(), "{line:?}: {event}");
+        assert!(number("size_after") >= number("offset") + number("length"), "{event}");
+        assert_eq!(places.insert(from, from + length), None, "twice: {event}");
+    }
+    let end = places.into_iter().fold(0, |end, (from, to)| {
+        assert_eq!(from, end, "nobody told who wrote the bytes before");
+        to
+    });
+    assert_eq!(end, content.len());
+}
+
+#[test]
+fn names_that_come_and_go_are_shown_in_their_order() {
+    let place = Place::new();
+    let dir = place.path("logs");
+    fs::create_dir(&dir).unwrap();
+    let observing = observe(&[], &[&dir]);
+    let mut seen = 0;
+    let mut then = |expected: &[&str]| {
+        let new = events(&observing, seen + expected.len());
+        assert_eq!(deeds(&new[seen..]), expected, "{:#?}", &new[seen..]);
+        seen = new.len();
+        new.last().cloned().unwrap()
+    };
+    append(dir.join("a"), "0123456789\n");
+    then(&["create a", "write a"]);
+    let cut = OpenOptions::new().write(true).open(dir.join("a")).unwrap();
+    cut.set_len(4).unwrap();
+    let truncated = then(&["truncate a"]);
+    assert_eq!((&truncated["size_before"], &truncated["size_after"]), (&11.into(), &4.into()), "{truncated}");
+    fs::rename(dir.join("a"), dir.join("b")).unwrap();
+    then(&["rename a -> b"]);
+    fs::hard_link(dir.join("b"), dir.join("c")).unwrap();
+    then(&["link c"]);
+    std::os::unix::fs::symlink("b", dir.join("s")).unwrap();
+    then(&["symlink s"]);
+    fs::create_dir(dir.join("d")).unwrap();
+    then(&["mkdir d"]);
+    for name in ["b", "c", "s"] {
+        fs::remove_file(dir.join(name)).unwrap();
+        then(&[&format!("unlink {name}")]);
+    }
+    fs::remove_dir(dir.join("d")).unwrap();
+    then(&["rmdir d"]);
+    create(place.path("outside"), "");
+    fs::rename(place.path("outside"), dir.join("inside")).unwrap();
+    then(&["rename inside"]);
+    fs::rename(dir.join("inside"), place.path("outside")).unwrap();
+    then(&["rename inside -> ?"]);
+    observing.terminate();
+}
+
+#[test]
+fn each_way_of_writing_has_its_place() {
+    if !is_ebpf_or_skip("each_way_of_writing_has_its_place") {
+        return;
+    }
+    let place = Place::new();
+    let (log, source) = (place.path("app.log"), place.path("source"));
+    create(&log, "");
+    create(&source, "0123456789");
+    let observing = observe(&[], &[&log]);
+    let file = File::options().write(true).open(&log).unwrap();
+    let source = File::open(&source).unwrap();
+    file.write_all_at(b"at 100", 100).unwrap();
+    let mut offset = 0;
+    assert_eq!(sendfile(&file, &source, None, 10).unwrap(), 10);
+    source.read_at(&mut [0], 0).unwrap();
+    offset += 200;
+    let mut from = 0;
+    assert_eq!(copy_file_range(&source, Some(&mut from), &file, Some(&mut offset), 7).unwrap(), 7);
+    fallocate(&file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 4096, 4096).unwrap();
+    let events = events(&observing, 4);
+    let told = |event: &Value| {
+        ["offset", "length", "size_before", "size_after"].map(|name| event[name].as_u64().unwrap())
+    };
+    assert_eq!(
+        events.iter().map(told).collect::<Vec<_>>(),
+        [[100, 6, 0, 106], [0, 10, 106, 106], [200, 7, 106, 207], [4096, 4096, 207, 207]],
+        "{events:#?}"
+    );
+    // Up to 6.8, sendfile writes as anybody does; and a copy is one by splice where the filesystem has none of its own.
+    let ops: Vec<&str> = events.iter().map(|event| event["op"].as_str().unwrap()).collect();
+    assert!(ops[0] == "write" && ["splice", "write"].contains(&ops[1]), "{ops:?}");
+    assert!(["copy", "splice", "write"].contains(&ops[2]) && ops[3] == "fallocate", "{ops:?}");
+    assert_eq!(lines(&observing.terminate().stdout), 4, "each once");
+}
+
+#[test]
+fn events_that_find_no_room_are_counted_where_they_are_missing() {
+    if !is_ebpf_or_skip("events_that_find_no_room_are_counted_where_they_are_missing") {
+        return;
+    }
+    let place = Place::new();
+    let log = place.path("app.log");
+    create(&log, "");
+    let observing = observe(&["--ring-bytes", "4096"], &[&log]);
+    observing.hold_still();
+    let mut file = File::options().append(true).open(&log).unwrap();
+    for number in 0..1000 {
+        file.write_all(format!("{number:06}\n").as_bytes()).unwrap();
+    }
+    observing.go_on();
+    let mut shown = 0;
+    observing.wait_until_stdout("the count of what is missing", |stdout| {
+        let told = records(stdout);
+        let missing: u64 = told.iter().filter_map(|line| line["missing"].as_u64()).sum();
+        shown = told.iter().filter(|line| line["op"] == "write").count() as u64;
+        missing > 0 && missing + shown == 1000
+    });
+    assert!(shown > 10, "{shown}");
+    let before = records(&observing.stdout()).len();
+    append(&log, "after\n");
+    let after = events(&observing, before + 1);
+    assert_eq!((&after[before]["op"], &after[before]["offset"]), (&"write".into(), &7000.into()));
+    observing.terminate().assert_says(&["found no room in the ring", &format!("{} events shown", shown + 1)]);
+}
+
+#[test]
+fn only_what_was_asked_for_is_shown() {
+    let place = Place::new();
+    let (log, other) = (place.path("app.log"), place.path("other.log"));
+    create(&other, "");
+    let pattern: PathBuf = place.path("app*");
+    let observing = observe(&["--op", "create,truncate"], &[&pattern]);
+    append(&log, "not shown\n");
+    append(&other, "neither\n");
+    create(&other, "");
+    // inotify tells of a truncation only where the size was seen before.
+    events(&observing, 1);
+    create(&log, "");
+    let shown = events(&observing, 2);
+    assert_eq!(deeds(&shown), ["create app.log", "truncate app.log"]);
+    observing.terminate();
+}
+
+#[test]
+fn only_those_who_were_asked_for_are_shown() {
+    if !is_ebpf_or_skip("only_those_who_were_asked_for_are_shown") {
+        return;
+    }
+    let place = Place::new();
+    let log = place.path("app.log");
+    create(&log, "");
+    let pid = std::process::id().to_string();
+    let observing = observe(&["--pid", &pid, "--uid", "0", "--cgroup", "/"], &[&log]);
+    let script = format!("echo somebody else >> '{}'", log.display());
+    assert!(Command::new("sh").arg("-c").arg(script).status().unwrap().success());
+    append(&log, "me\n");
+    let shown = events(&observing, 1);
+    assert_eq!(shown[0]["writer"]["pid"].to_string(), pid, "{shown:#?}");
+    assert_eq!((&shown[0]["offset"], &shown[0]["length"]), (&14.into(), &3.into()));
+    observing.terminate();
+}
+
+#[test]
+fn what_inotify_cannot_tell_is_said() {
+    let place = Place::new();
+    let log = place.path("app.log");
+    create(&log, "");
+    let observing = LogTail::bare().args(["observe", "--backend", "inotify"]).arg(&log).start();
+    observing.wait_for_stderr("what is observed", |lines| {
+        lines.iter().any(|line| line.contains("observing 1 file in 1"))
+    });
+    append(&log, "line\n");
+    observing.wait_until_stdout("the write", |stdout| stdout.ends_with(b"size 0 -> 5\n"));
+    observing.terminate().assert_says(&["inotify does not tell who", "at which offset", "how often"]);
+    let refused = LogTail::bare().args(["observe", "--backend", "inotify", "--pid", "1"]).arg(&log).run();
+    refused.assert_exit(1).assert_says(&["--pid needs eBPF"]);
+}
+
+#[test]
+fn what_cannot_be_observed_is_said_with_what_to_do() {
+    let observe = |args: &[&str]| LogTail::bare().arg("observe").args(args).run();
+    observe(&["/nonexistent/a.log"])
+        .assert_exit(1)
+        .assert_says(&["/nonexistent", "make the directory first"]);
+    observe(&["/tmp/[a"]).assert_exit(2).assert_says(&["/tmp/[a", "backslash"]);
+    observe(&["--op", "read", "/tmp"]).assert_exit(2);
+    observe(&[]).assert_exit(2);
+}
