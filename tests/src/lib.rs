@@ -20,6 +20,7 @@ pub mod account;
 pub mod backend;
 pub mod metrics;
 pub mod place;
+pub mod remote;
 pub mod run;
 pub mod runs;
 pub mod seeded;

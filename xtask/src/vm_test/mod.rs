@@ -18,7 +18,7 @@ use transcript::{MARK, Run, Transcript};
 /// Where the tests put their files: a name for people, and the folder in the guest.
 const FILESYSTEMS: [(&str, &str); 2] = [("ext4", "/ext4"), ("tmpfs", "/tmp")];
 /// Tests that have nothing to do with what a filesystem does: they run on the first one only.
-const ON_ONE_FILESYSTEM: [&str; 10] = [
+const ON_ONE_FILESYSTEM: [&str; 11] = [
     "bad_input",
     "crash",
     "ending",
@@ -27,14 +27,15 @@ const ON_ONE_FILESYSTEM: [&str; 10] = [
     "metrics",
     "output",
     "preempted",
+    "remote",
     "state_command",
     "unload",
 ];
 /// Tests that run on this machine only: what they show does not depend on the backend, and an emulated machine
 /// takes minutes for them. `cargo xtask torture --vm` restarts through eBPF.
 const NOT_IN_GUESTS: [&str; 4] = ["state", "state_dir", "state_rotated", "torture"];
-/// What the tests need besides what every guest has: containers write through overlays.
-const MODULES: [&str; 1] = ["overlay"];
+/// What the tests need besides what every guest has: containers write through overlays, and others behind FUSE and NFS.
+const MODULES: [&str; 4] = ["overlay", "fuse", "nfs", "nfsv3"];
 /// Tests at once: more than the guest has processors, because many wait for a sweep.
 const THREADS: u32 = 4;
 /// How many lines the doorbell's stress test writes; passed on to the guest where it is set.

@@ -1,0 +1,54 @@
+//! Files that others write to without this kernel's knowing: they are recognised, looked at every second, and that is
+//! said aloud.
+
+use log_tail_tests::{
+    prelude::*,
+    remote::{SERVED, Serve, Share},
+};
+use nix::unistd::Uid;
+
+/// Mounts it, where this machine can.
+fn follows(filesystem: &str) {
+    let serve = SERVED.iter().find(|(name, _)| *name == filesystem).map(|(_, serve)| *serve);
+    let serve: Serve = serve.expect("one that is served");
+    let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    if !Uid::effective().is_root() || !known.lines().any(|line| line.ends_with(&format!("\t{filesystem}"))) {
+        eprintln!("skipping {filesystem}: only root can mount it, and this kernel has to know it");
+        return;
+    }
+    let place = Place::new();
+    let (mounted_at, share) = (place.path("mounted"), Share::default());
+    std::fs::create_dir(&mounted_at).expect("made");
+    share.append("app.log", "one\n");
+    let mounted = match serve(&share, &mounted_at) {
+        Ok(mounted) => mounted,
+        Err(error) => {
+            eprintln!("skipping {filesystem}: it cannot be mounted here: {error}");
+            assert_eq!(wanted_backend(), None, "in a guest it can be: {error}");
+            return;
+        }
+    };
+    let tail = LogTail::plain().args(["-n", "+1", "--sweep", "1h"]).arg(mounted_at.join("app.log")).follow();
+    tail.wait_for_stdout("one\n");
+    share.append("app.log", "two\n");
+    tail.wait_for_stdout("one\ntwo\n");
+    share.append("app.log", "three\n");
+    share.rename("app.log", "app.log.1");
+    share.append("app.log", "four\n");
+    tail.wait_for_stdout("one\ntwo\nthree\nfour\n");
+    tail.terminate().assert_says(&["mounted", &format!("is on {filesystem}"), "unseen", "every second"]);
+    let doctor = LogTail::bare().args(["doctor"]).arg(mounted_at.join("app.log")).run();
+    let row = doctor.text().lines().find(|line| line.contains("app.log")).unwrap_or_default().to_owned();
+    assert!(row.contains("stat: ") && row.contains(filesystem), "{row:?}");
+    drop(mounted);
+}
+
+#[test]
+fn what_a_process_behind_fuse_writes_comes_out() {
+    follows("fuse");
+}
+
+#[test]
+fn what_a_host_behind_nfs_writes_comes_out() {
+    follows("nfs");
+}
