@@ -69,6 +69,10 @@ pub struct Settings {
     pub kernel_log: LevelFilter,
     /// Size of the ring in bytes, for tests of its overflow.
     pub ring_bytes: Option<u32>,
+    /// Whether the kernel program gives a hint for each write, for tests.
+    pub every_hint: bool,
+    /// Whether what the kernel program costs is measured and shown as metrics.
+    pub measure_cost: bool,
 }
 
 /// When text output names the file that the bytes come from.
@@ -208,6 +212,12 @@ struct Cli {
     #[arg(long, value_name = "[IP:]PORT", value_parser = values::metrics_address)]
     metrics: Option<SocketAddr>,
 
+    /// Have the kernel measure what the kernel program costs, and show it among the metrics, hook by hook
+    ///
+    /// While that is measured, every call of any BPF program on this machine takes some 20 ns longer.
+    #[arg(long, requires = "metrics")]
+    measure_cost: bool,
+
     /// A longer line comes out in pieces of this size, so that it never fills the memory
     #[arg(long, value_name = "SIZE", default_value = "1MiB", value_parser = values::max_line_bytes)]
     max_line_bytes: NonZeroUsize,
@@ -249,6 +259,10 @@ struct Cli {
     /// Size of the kernel program's ring, in bytes: a power of two, at least 4096
     #[arg(long, value_name = "BYTES", hide = true)]
     ring_bytes: Option<u32>,
+
+    /// Have the kernel program give a hint for each write, also while one is on its way
+    #[arg(long, hide = true)]
+    every_hint: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -357,6 +371,8 @@ impl Invocation {
             sweep,
             kernel_log,
             ring_bytes,
+            every_hint,
+            measure_cost,
         } = Cli::try_parse_from(with_obsolete_count(args))?;
         match subcommand {
             Some(Sub::Doctor(doctor)) => return Ok(Self::Doctor(doctor)),
@@ -392,6 +408,8 @@ impl Invocation {
             sweep,
             kernel_log,
             ring_bytes,
+            every_hint,
+            measure_cost,
         }))
     }
 

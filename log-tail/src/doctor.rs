@@ -53,12 +53,8 @@ fn print(text: &str) -> anyhow::Result<()> {
 
 /// Measures what the kernel program takes, and prints it.
 fn cost(paths: &[PathBuf], time: Duration, json: bool) -> anyhow::Result<Ended> {
-    let options = LoadOptions {
-        room: choose::room(paths.len()),
-        log_level: log::LevelFilter::Off,
-        ring_bytes: None,
-        telling: Telling::Hints,
-    };
+    let options =
+        LoadOptions { measure_cost: true, ..LoadOptions::new(choose::room(paths.len()), Telling::Hints) };
     let mut observer =
         EbpfObserver::new(options).context("the kernel program's cost cannot be measured here")?;
     let costs = observer.cost(paths, time).context("measuring the kernel program's cost")?;

@@ -296,6 +296,9 @@ impl Loop {
         if let Some(skipped) = self.follower.observer().and_then(|observer| observer.skipped_count()) {
             self.metrics.skipped_events.set(skipped);
         }
+        if let Some(observer) = self.follower.observer() {
+            self.metrics.set_costs(&observer.costs());
+        }
         self.metrics.encode()
     }
 }

@@ -67,6 +67,30 @@ fn every_metric_is_there_and_they_agree() {
 }
 
 #[test]
+fn what_the_kernel_program_costs_is_shown_hook_by_hook_when_asked() {
+    let place = Place::new();
+    let log = place.path("app.log");
+    create(&log, "");
+    let tail = LogTail::new().arg("--measure-cost").arg(&log).follow();
+    let vfs_write =
+        |scrape: &Scrape, name: &str| scrape.find(&format!("{name}{{hook=\"vfs_write\",by=\"fexit\"}}"));
+    let before = tail.scrape();
+    Lines::new(&log, "w").write(1000);
+    tail.wait_for_metrics("the lines", |scrape| scrape.get("log_tail_read_lines_total") == 1000);
+    let after = tail.scrape();
+    let runs = ["log_tail_hook_runs_total", "log_tail_hook_run_time_seconds_total"];
+    if tail.following().backend == Backend::Ebpf {
+        let [ran, took] =
+            runs.map(|name| vfs_write(&after, name).unwrap() - vfs_write(&before, name).unwrap());
+        assert!(ran >= 1000.0, "{ran}");
+        assert!(took > 0.0 && took / ran < 1e-3, "{took} s for {ran} runs");
+    } else {
+        assert_eq!(runs.map(|name| vfs_write(&after, name)), [None, None]);
+    }
+    tail.finish();
+}
+
+#[test]
 fn files_that_are_let_go_are_no_longer_counted() {
     let place = Place::new();
     let log = place.path("app.log");

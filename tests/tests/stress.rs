@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use log_tail_tests::{prelude::*, seeded::Seeded};
+use log_tail_tests::{backend::is_ebpf_or_skip, prelude::*, seeded::Seeded};
 use nix::sys::signal::Signal;
 
 /// Lines of a round: long enough that the reader stops in the middle of some, short enough that files take turns.
@@ -14,6 +14,18 @@ const ROUND: u64 = 500;
 
 #[test]
 fn no_write_is_missed_however_the_reader_pauses() {
+    stress(LogTail::new());
+}
+
+/// Without coalescing: the ring overflows, and what does not fit is made up for.
+#[test]
+fn no_write_is_missed_where_each_has_a_hint() {
+    if is_ebpf_or_skip("no_write_is_missed_where_each_has_a_hint") {
+        stress(LogTail::new().arg("--every-hint"));
+    }
+}
+
+fn stress(tail: LogTail) {
     let wanted: u64 = std::env::var("LOG_TAIL_STRESS_WRITES")
         .map_or(200_000, |number| number.parse().expect("LOG_TAIL_STRESS_WRITES is a number"));
     let rounds = wanted.div_ceil(ROUND * 2);
@@ -24,7 +36,7 @@ fn no_write_is_missed_however_the_reader_pauses() {
     for writer in ["a", "b"] {
         create(own(writer), "");
     }
-    let tail = LogTail::new().counted().arg("-q").arg(&shared).args(["a", "b"].map(own)).follow();
+    let tail = tail.counted().arg("-q").arg(&shared).args(["a", "b"].map(own)).follow();
     assert_eq!(tail.following().files, 3);
 
     let is_over = AtomicBool::new(false);

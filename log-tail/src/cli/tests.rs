@@ -45,6 +45,8 @@ fn nothing_said_is_ten_lines_followed_as_text() {
             sweep: Duration::from_secs(60),
             kernel_log: LevelFilter::Warn,
             ring_bytes: None,
+            every_hint: false,
+            measure_cost: false,
         }
     );
 }
@@ -186,6 +188,8 @@ fn metrics_stay_on_this_machine_unless_asked_out() {
     }
     assert!(refusal(&["--metrics", "localhost", "a"]).contains("127.0.0.1:9600"));
     assert!(refusal(&["--metrics", "70000", "a"]).contains("not an address"));
+    assert!(settings(&["--metrics", "9600", "--measure-cost", "a"]).measure_cost);
+    assert!(refusal(&["--measure-cost", "a"]).contains("--metrics"));
 }
 
 #[test]

@@ -28,6 +28,7 @@ use tokio::signal::unix::{SignalKind, signal};
 pub use self::{filter::Filter, operation::Operation};
 use self::{show::Show, through_ebpf::ThroughEbpf, through_inotify::ThroughInotify, wanted::Wanted};
 use crate::{
+    choose,
     cli::{Backend, Observe, OutputFormat},
     observe::{
         Readiness, Writer,
@@ -152,12 +153,8 @@ fn source(settings: &Observe) -> anyhow::Result<Box<dyn Source>> {
     if settings.backend == Backend::Inotify {
         return through_inotify(settings, wanted, None);
     }
-    let options = LoadOptions {
-        room: crate::choose::room(settings.names.len()),
-        log_level: log::LevelFilter::Off,
-        ring_bytes: settings.ring_bytes,
-        telling: Telling::Events,
-    };
+    let room = choose::room(settings.names.len());
+    let options = LoadOptions { ring_bytes: settings.ring_bytes, ..LoadOptions::new(room, Telling::Events) };
     match crate::observe::ebpf::events::Events::new(options) {
         Ok(events) => Ok(Box::new(ThroughEbpf::new(events, wanted)?)),
         Err(error) if settings.backend == Backend::Ebpf => {

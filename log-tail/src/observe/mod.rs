@@ -307,6 +307,11 @@ pub trait Observer {
         None
     }
 
+    /// What the kernel program took since the start, hook by hook; empty where that is not measured.
+    fn costs(&self) -> Vec<ebpf::cost::Cost> {
+        Vec::new()
+    }
+
     /// Passes on what the kernel program logged about itself.
     fn log(&mut self) {}
 }

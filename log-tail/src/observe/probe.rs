@@ -115,9 +115,7 @@ pub struct Facts {
 
 /// Finds everything out. Loads the kernel program for a moment.
 pub fn probe(paths: &[PathBuf]) -> Facts {
-    let options =
-        LoadOptions { room: 64, log_level: log::LevelFilter::Off, ring_bytes: None, telling: Telling::Hints };
-    let (hooks, ebpf_refused) = match EbpfObserver::new(options) {
+    let (hooks, ebpf_refused) = match EbpfObserver::new(LoadOptions::new(64, Telling::Hints)) {
         Ok(observer) => {
             let hooks = observer.hooks().iter().map(|attached| HookFact {
                 function: attached.hook.function,

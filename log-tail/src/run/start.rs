@@ -44,16 +44,7 @@ impl Loop {
             tokio::spawn(http::serve(listener, ask));
         }
         let chosen = if settings.follow {
-            let options = LoadOptions {
-                room: choose::room(settings.names.len()),
-                log_level: settings.kernel_log,
-                ring_bytes: settings.ring_bytes,
-                telling: match settings.format {
-                    OutputFormat::Json => Telling::HintsAndWriters,
-                    OutputFormat::Text => Telling::Hints,
-                },
-            };
-            Some(choose::choose(settings.backend, options)?)
+            Some(choose::choose(settings.backend, load_options(settings))?)
         } else {
             None
         };
@@ -140,6 +131,20 @@ impl Loop {
         let plural = if files == 1 { "" } else { "s" };
         let reason = because.map(|because| format!("; ebpf: {because}")).unwrap_or_default();
         say(format_args!("following {files} file{plural} (backend: {backend}{reason})"));
+    }
+}
+
+fn load_options(settings: &Settings) -> LoadOptions {
+    let telling = match settings.format {
+        OutputFormat::Json => Telling::HintsAndWriters,
+        OutputFormat::Text => Telling::Hints,
+    };
+    LoadOptions {
+        log_level: settings.kernel_log,
+        ring_bytes: settings.ring_bytes,
+        every_hint: settings.every_hint,
+        measure_cost: settings.measure_cost,
+        ..LoadOptions::new(choose::room(settings.names.len()), telling)
     }
 }
 

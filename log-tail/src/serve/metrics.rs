@@ -29,7 +29,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::observe::{Backend, HintKind};
+use crate::observe::{Backend, HintKind, ebpf::cost::Cost};
 
 /// Upper bounds of the delivery histogram: 1 µs, 2 µs, ... 8.4 s.
 const DELIVERY_BUCKETS: u16 = 24;
@@ -136,9 +136,14 @@ pub struct Metrics {
     hints: Labelled,
     kernel_events: Labelled,
     rotations: Labelled,
+    hook_runs: Family<HookLabels, Counter>,
+    hook_run_time: Family<HookLabels, Counter<f64, AtomicU64>>,
     write_to_deliver: Histogram,
     backend: BackendInfo,
 }
+
+/// The kernel function, and by what a program is attached to it.
+type HookLabels = [(&'static str, &'static str); 2];
 
 /// A counter as the only one of its family, labelled with the reason.
 fn for_reason(
@@ -176,6 +181,8 @@ impl Metrics {
             hints: Labelled::new("kind", HintKind::ALL.map(HintKind::word)),
             kernel_events: Labelled::new("outcome", EVENT_OUTCOMES),
             rotations: Labelled::new("kind", RotationKind::ALL.map(RotationKind::word)),
+            hook_runs: Family::default(),
+            hook_run_time: Family::default(),
             write_to_deliver: Histogram::new(exponential_buckets(1e-6, 2.0, DELIVERY_BUCKETS)),
             backend: BackendInfo::default(),
         };
@@ -191,15 +198,17 @@ impl Metrics {
             read_lines,
             wakeups,
             missed_hints,
-            skipped_events,
+            skipped_events: _,
             lost_bytes,
             missed_files,
             sweeps,
             files,
             lag_bytes,
             hints,
-            kernel_events,
+            kernel_events: _,
             rotations,
+            hook_runs: _,
+            hook_run_time: _,
             write_to_deliver,
             backend,
         } = self;
@@ -209,8 +218,12 @@ impl Metrics {
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
         registry.register_collector(Box::new(backend.clone()));
-        let bytes_read = "Bytes read from followed files";
-        registry.register_with_unit("read", bytes_read, Unit::Bytes, read_bytes.0.clone());
+        registry.register_with_unit(
+            "read",
+            "Bytes read from followed files",
+            Unit::Bytes,
+            read_bytes.0.clone(),
+        );
         registry.register("read_lines", "Lines handed to the output", read_lines.0.clone());
         registry.register(
             "files",
@@ -238,20 +251,6 @@ impl Metrics {
              directory's entry changed, hints were lost and everything was looked at (overflow), the kernel may have \
              skipped some (skipped), it was told who wrote (written), or a rotated file's last writer closed it (close)",
             hints.family.clone(),
-        );
-        registry.register(
-            "kernel_events",
-            "Events of followed files in the kernel program, by outcome. Those seen are the sum of the others: \
-             submitted to the ring, coalesced with a hint on its way, or dropped because the ring was full, after \
-             which everything is looked at. Only the ebpf backend has any",
-            kernel_events.family.clone(),
-        );
-        registry.register(
-            "kernel_events_skipped",
-            "Events, of any file on this machine, that the kernel did not run the kernel program for, because another \
-             task was preempted inside it on that processor. Followed files are looked at after them. Only the ebpf \
-             backend has any, on preemptible kernels",
-            skipped_events.0.clone(),
         );
         registry.register(
             "rotations",
@@ -283,6 +282,38 @@ impl Metrics {
             "Sweeps that looked at the size of every followed file",
             sweeps.0.clone(),
         );
+        self.register_kernel();
+    }
+
+    /// What the kernel program did, and what it costs.
+    fn register_kernel(&mut self) {
+        let Self { registry, kernel_events, skipped_events, hook_runs, hook_run_time, .. } = self;
+        registry.register(
+            "kernel_events",
+            "Events of followed files in the kernel program, by outcome. Those seen are the sum of the others: \
+             submitted to the ring, coalesced with a hint on its way, or dropped because the ring was full, after \
+             which everything is looked at. Only the ebpf backend has any",
+            kernel_events.family.clone(),
+        );
+        registry.register(
+            "kernel_events_skipped",
+            "Events, of any file on this machine, that the kernel did not run the kernel program for, because another \
+             task was preempted inside it on that processor. Followed files are looked at after them. Only the ebpf \
+             backend has any, on preemptible kernels",
+            skipped_events.0.clone(),
+        );
+        registry.register(
+            "hook_runs",
+            "Runs of the kernel program, by kernel function and by what it is attached with (fentry: before it, fexit: \
+             after it, tp_btf: at the tracepoint). Only with the ebpf backend and --measure-cost",
+            hook_runs.clone(),
+        );
+        registry.register_with_unit(
+            "hook_run_time",
+            "How long those runs took, all together",
+            Unit::Seconds,
+            hook_run_time.clone(),
+        );
     }
 
     /// The hints of one kind, where they are counted elsewhere.
@@ -302,6 +333,20 @@ impl Metrics {
         let Counters { seen, submitted, coalesced, dropped } = totals;
         for (outcome, total) in EVENT_OUTCOMES.into_iter().zip([seen, submitted, coalesced, dropped]) {
             self.kernel_events.of(outcome).set(total);
+        }
+    }
+
+    /// What the kernel program took, where that is measured.
+    #[expect(clippy::cast_precision_loss, reason = "nanoseconds far below 2^53")]
+    pub fn set_costs(&self, costs: &[Cost]) {
+        for Cost { function, attached_by, calls, nanoseconds } in costs {
+            let labels = [("hook", *function), ("by", *attached_by)];
+            Total(self.hook_runs.get_or_create_owned(&labels)).set(*calls);
+            let seconds = *nanoseconds as f64 / 1e9;
+            self.hook_run_time
+                .get_or_create_owned(&labels)
+                .inner()
+                .store(seconds.to_bits(), Ordering::Relaxed);
         }
     }
 

@@ -1,12 +1,12 @@
 //! What the kernel program costs: how often and how long each of its programs ran, by the kernel's own statistics.
 //!
 //! The kernel keeps them while somebody asks for them (`BPF_ENABLE_STATS`, from 5.8), which makes every call of every
-//! BPF program on the machine some 20 ns longer; so this is for `doctor`, and not for following.
+//! BPF program on the machine some 20 ns longer; so they are kept for `doctor --cost` and `--measure-cost` only.
 
 use std::{
     fs::File,
     io,
-    os::fd::AsFd as _,
+    os::fd::{AsFd as _, OwnedFd},
     path::PathBuf,
     thread,
     time::{Duration, Instant},
@@ -43,11 +43,17 @@ pub struct Costs {
     pub hooks: Vec<Cost>,
 }
 
+/// Has the kernel keep statistics until what is returned is dropped.
+pub(super) fn keep_statistics() -> io::Result<OwnedFd> {
+    let kept = enable_stats(Stats::RunTime);
+    kept.map_err(|error| io::Error::other(format!("the kernel keeps no statistics of programs: {error}")))
+}
+
 impl EbpfObserver {
     /// Measures what happens on this machine anyway for this long, with these files followed.
     ///
     /// # Errors
-    /// A file cannot be opened or followed, or the kernel keeps no statistics.
+    /// A file cannot be opened or followed.
     pub fn cost(&mut self, files: &[PathBuf], time: Duration) -> io::Result<Costs> {
         for (number, path) in (0..).zip(files) {
             let explain = |error| io::Error::other(format!("cannot follow '{}': {error}", path.display()));
@@ -55,9 +61,6 @@ impl EbpfObserver {
             let followed = self.follow_file(FileId(number), file.as_fd(), Reach::ThroughDirectory);
             followed.map_err(|error| explain(error.to_string()))?;
         }
-        let stats = enable_stats(Stats::RunTime);
-        let _stats =
-            stats.map_err(|error| io::Error::other(format!("the kernel keeps no statistics: {error}")))?;
         let (began, before) = (Instant::now(), self.ran());
         let mut hints = Vec::new();
         while began.elapsed() < time {
@@ -79,7 +82,8 @@ impl EbpfObserver {
         Ok(Costs { seconds, hooks })
     }
 
-    fn ran(&self) -> Vec<Cost> {
+    /// What each program took since the kernel keeps statistics.
+    pub(super) fn ran(&self) -> Vec<Cost> {
         let ran = |attached: &super::load::Attached| {
             let program = attached.program?;
             Some(Cost {

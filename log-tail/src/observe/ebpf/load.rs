@@ -98,6 +98,25 @@ pub struct LoadOptions {
     pub ring_bytes: Option<u32>,
     /// What it is to tell.
     pub telling: Telling,
+    /// Whether it is to give a hint for each write, also while one is on its way; for tests.
+    pub every_hint: bool,
+    /// Whether the kernel is to keep statistics of what it costs.
+    pub measure_cost: bool,
+}
+
+impl LoadOptions {
+    /// With room for so many files and directories, telling this, and nothing else out of the ordinary.
+    #[must_use]
+    pub fn new(room: u32, telling: Telling) -> Self {
+        Self {
+            room,
+            log_level: log::LevelFilter::Off,
+            ring_bytes: None,
+            telling,
+            every_hint: false,
+            measure_cost: false,
+        }
+    }
 }
 
 /// Loads and attaches the kernel program.
@@ -111,6 +130,7 @@ pub fn load(options: LoadOptions) -> Result<Loaded, LoadError> {
     let btf = Btf::from_kernel()?;
     let mut globals = globals(&btf)?;
     globals.push(("TELL_WRITERS", u64::from(options.telling == Telling::HintsAndWriters)));
+    globals.push(("EVERY_HINT", u64::from(options.every_hint)));
     globals.push(("TELL_EVENTS", u64::from(options.telling == Telling::Events)));
     let mut needs = Needs { exchange: true, change_dentry: btf.argument_index(NOTIFY_CHANGE, "dentry")? };
     let excerpt = btf.excerpt(HOOKS.iter().map(Hook::type_name));

@@ -15,7 +15,7 @@ pub mod ring;
 
 use std::{
     io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
     path::Path,
     sync::Arc,
 };
@@ -27,6 +27,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use rustc_hash::FxHashMap;
 
 use self::{
+    cost::Cost,
     doorbell::Doorbells,
     hooks::{LAST_CLOSE, NOTIFY_CHANGE},
     load::{Attached, LoadError, LoadOptions, Loaded, Telling},
@@ -74,6 +75,8 @@ pub struct EbpfObserver {
     directories: FxHashMap<DirectoryId, InodeKey>,
     /// What was known of the events that the kernel skipped when they were last asked for.
     skipped: SkippedEvents,
+    /// The kernel keeps statistics as long as this is open.
+    statistics: Option<OwnedFd>,
 }
 
 /// Events that the kernel did not run a program for, since it was loaded.
@@ -133,6 +136,7 @@ impl EbpfObserver {
             cut_off_before: FxHashMap::default(),
             directories: FxHashMap::default(),
             skipped: SkippedEvents::default(),
+            statistics: options.measure_cost.then(cost::keep_statistics).transpose().map_err(memory)?,
             doorbells,
             hooks,
             _ebpf: ebpf,
@@ -392,6 +396,10 @@ impl Observer for EbpfObserver {
     fn skipped_count(&self) -> Option<u64> {
         let SkippedEvents { writes, others } = self.skipped_events();
         Some(writes + others)
+    }
+
+    fn costs(&self) -> Vec<Cost> {
+        if self.statistics.is_some() { self.ran() } else { Vec::new() }
     }
 
     fn log(&mut self) {
