@@ -231,6 +231,8 @@ pub const MISSING_NO_ROOM: u32 = 0;
 /// In the map of what is missing: how often so many tasks waited for one processor that each of the [`TIMES`] programs
 /// may have been skipped.
 pub const MISSING_CROWDED: u32 = 1;
+/// In the map of what is missing: inodes that found no room in the map of those that are observed.
+pub const MISSING_INODES: u32 = 2;
 
 /// Bytes whose place nobody tells.
 pub const NOWHERE: Span = Span { from: u64::MAX, to: u64::MAX };

@@ -251,6 +251,33 @@ fn only_what_was_asked_for_is_shown() {
     observing.terminate();
 }
 
+/// What is not wanted takes no room for longer than it exists: there is room for 65,536 files, and a filesystem in
+/// memory gives each another number.
+#[test]
+fn files_that_come_and_go_beside_it_take_no_room() {
+    if !is_ebpf_or_skip("files_that_come_and_go_beside_it_take_no_room") {
+        return;
+    }
+    let place = Place::quiet();
+    let log = place.path("app.log");
+    create(&log, "");
+    let observing = observe(&[], &[&log]);
+    for number in 0..70_000 {
+        let other = place.path(format!("{number}.tmp"));
+        File::create(&other).unwrap();
+        fs::remove_file(other).unwrap();
+    }
+    fs::rename(&log, place.path("app.log.1")).unwrap();
+    append(&log, "new\n");
+    let is_written = |event: &Value| event["op"] == "write" && event["length"] == 4;
+    observing.wait_until_stdout("the write to the new file", |stdout| records(stdout).iter().any(is_written));
+    let finished = observing.terminate();
+    let shown: Vec<Value> = records(&finished.stdout);
+    let shown: Vec<Value> = shown.into_iter().filter(|line| line.get("op").is_some()).collect();
+    assert_eq!(deeds(&shown), ["rename app.log -> app.log.1", "create app.log", "write app.log"]);
+    assert!(!finished.stderr.iter().any(|line| line.contains("there is room for")), "{:#?}", finished.stderr);
+}
+
 #[test]
 fn only_those_who_were_asked_for_are_shown() {
     if !is_ebpf_or_skip("only_those_who_were_asked_for_are_shown") {

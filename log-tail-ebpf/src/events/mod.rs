@@ -16,8 +16,8 @@ use aya_ebpf::{
     maps::{Array, LruHashMap},
 };
 use log_tail_common::{
-    Event, HINT_EVENT, HINT_NAMED_EVENT, InodeKey, MISSING_CROWDED, MISSING_NO_ROOM, NOWHERE, NamedEvent,
-    OBSERVED, OPERATION_CAME, OPERATION_FREED, OPERATION_MOVED_AWAY, OPERATION_MOVED_FROM,
+    Event, HINT_EVENT, HINT_NAMED_EVENT, InodeKey, MISSING_CROWDED, MISSING_INODES, MISSING_NO_ROOM, NOWHERE,
+    NamedEvent, OBSERVED, OPERATION_CAME, OPERATION_FREED, OPERATION_MOVED_AWAY, OPERATION_MOVED_FROM,
     OPERATION_MOVED_TO, OPERATION_WENT, Span,
 };
 
@@ -60,9 +60,9 @@ struct Begun {
 #[map]
 static BEGUN: LruHashMap<Call, Begun> = LruHashMap::with_max_entries(1, 0);
 
-/// Counts what is not told: see `MISSING_NO_ROOM` and `MISSING_CROWDED`.
+/// Counts what is not told, each for its reason: the constants `MISSING_*`.
 #[map]
-static MISSING: Array<u64> = Array::with_max_entries(2, 0);
+static MISSING: Array<u64> = Array::with_max_entries(3, 0);
 
 #[inline(always)]
 fn is_observed(inode: Inode) -> bool {
@@ -163,7 +163,9 @@ pub fn came(dentry: Dentry, operation: u32) {
     }
     let directory = dentry.parent().inode();
     if is_observed(directory) {
-        let _ = FOLLOWED.insert(inode.key(), OBSERVED, 0);
+        if FOLLOWED.insert(inode.key(), OBSERVED, 0).is_err() {
+            miss(MISSING_INODES);
+        }
         tell_named(event(inode, operation), directory.key(), dentry);
     } else if operation == OPERATION_MOVED_TO && is_observed(inode) {
         tell(event(inode, OPERATION_MOVED_AWAY));
@@ -205,8 +207,7 @@ pub fn went(dentry: Dentry) {
 /// An inode leaves the memory. Where it has no name any more, its number may become another's.
 #[inline(never)]
 fn freed(inode: Inode) {
-    if inode.links() == 0 && is_observed(inode) {
-        let _ = FOLLOWED.remove(inode.key());
+    if inode.links() == 0 && FOLLOWED.remove(inode.key()).is_ok() {
         tell(blank(inode.key(), OPERATION_FREED));
     }
 }

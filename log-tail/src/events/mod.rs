@@ -108,6 +108,9 @@ trait Source {
 
     /// Called after it was readable, and before it is drained.
     fn settle(&self) {}
+
+    /// Called when it is not read any more: appends what is to be said of what nobody told.
+    fn end(&mut self, _: &mut Vec<Line>) {}
 }
 
 /// Shows events until a signal, or until nobody reads them.
@@ -144,6 +147,8 @@ async fn observe(settings: &Observe) -> anyhow::Result<Ended> {
         }
     }
     shown.all_of(source.as_mut())?;
+    source.end(&mut shown.lines);
+    shown.print().and_then(|()| shown.stdout.flush()).context("writing to standard output")?;
     shown.say_totals();
     Ok(Ended::Well)
 }
@@ -156,7 +161,7 @@ fn source(settings: &Observe) -> anyhow::Result<Box<dyn Source>> {
     let room = choose::room(settings.names.len());
     let options = LoadOptions { ring_bytes: settings.ring_bytes, ..LoadOptions::new(room, Telling::Events) };
     match crate::observe::ebpf::events::Events::new(options) {
-        Ok(events) => Ok(Box::new(ThroughEbpf::new(events, wanted)?)),
+        Ok(events) => Ok(Box::new(ThroughEbpf::new(events, wanted, room)?)),
         Err(error) if settings.backend == Backend::Ebpf => {
             Err(error).context("the eBPF backend is not available here ('log-tail doctor' tells why)")
         }

@@ -26,18 +26,21 @@ use super::{
     renames::Renames,
     wanted::{Wanted, opened},
 };
-use crate::observe::{
-    ebpf::events::Events,
-    event::{self, Deed, Kind, Name, Way},
-    key::Keys,
-    writer::Writers,
+use crate::{
+    observe::{
+        ebpf::events::Events,
+        event::{self, Deed, Kind, Name, Way},
+        key::Keys,
+        writer::Writers,
+    },
+    say::say,
 };
 
 /// Events taken before they are printed.
 const EVENTS_A_DRAIN: usize = 4096;
 
-/// How often the kernel is asked whether it skipped any.
-const SKIPPED_EVERY: Duration = Duration::from_secs(1);
+/// How often the kernel is asked for what it did not tell.
+const ASKED_EVERY: Duration = Duration::from_secs(1);
 
 /// A reader that waits is woken inside the kernel program, and takes the processor from it there. So where that makes
 /// the kernel skip programs, it waits no more than once in this time.
@@ -56,6 +59,9 @@ pub struct ThroughEbpf {
     subdirectories: FxHashSet<PathBuf>,
     renames: Renames,
     missing: u64,
+    without_room: u64,
+    /// Inodes that can be observed.
+    room: u32,
     asked: Instant,
     unseen: Vec<String>,
 }
@@ -87,7 +93,7 @@ impl ThroughEbpf {
     ///
     /// # Errors
     /// A directory cannot be opened, or there is no room for so many.
-    pub fn new(events: Events, wanted: Wanted) -> anyhow::Result<Self> {
+    pub fn new(events: Events, wanted: Wanted, room: u32) -> anyhow::Result<Self> {
         let unseen = events.hooks().iter().filter_map(|attached| {
             let reason = attached.missing.as_ref()?;
             Some(format!("{} ({}: {reason})", attached.hook.sees, attached.hook.function))
@@ -104,6 +110,8 @@ impl ThroughEbpf {
             subdirectories: FxHashSet::default(),
             renames: Renames::default(),
             missing: 0,
+            without_room: 0,
+            room,
         };
         for root in source.wanted.roots() {
             source.take_up(&root)?;
@@ -259,7 +267,10 @@ impl ThroughEbpf {
     /// An inode has a new name in an observed directory, and the kernel program observes it by now. Gives its path
     /// where that is wanted, or where the inode was wanted before.
     fn came(&mut self, inode: InodeKey, kind: Kind, name: Name) -> Option<PathBuf> {
-        let path = self.path_in(name)?;
+        let Some(path) = self.path_in(name) else {
+            self.ignore(inode);
+            return None;
+        };
         let is_wanted = self.wanted.is(&path);
         if kind == Kind::Directory {
             self.subdirectories.insert(path.clone());
@@ -292,11 +303,17 @@ impl ThroughEbpf {
         }
     }
 
-    fn note_skipped(&mut self, lines: &mut Vec<Line>) {
-        if !self.events.may_be_skipped() || self.asked.elapsed() < SKIPPED_EVERY {
-            return;
-        }
+    fn note_untold(&mut self, lines: &mut Vec<Line>) {
         self.asked = Instant::now();
+        let without_room = self.events.inodes_without_room();
+        if without_room > self.without_room {
+            self.without_room = without_room;
+            say(format_args!(
+                "there is room for {} files and directories; what is done to {without_room} more is not shown. \
+                 Observe fewer, or restart",
+                self.room
+            ));
+        }
         let events = self.events.skipped();
         if events > 0 {
             let time = SystemTime::now();
@@ -323,7 +340,9 @@ impl Source for ThroughEbpf {
         for _ in 0..EVENTS_A_DRAIN {
             let Some(event) = self.events.next().context("reading the ring")? else {
                 self.note_missing(self.events.missing(), SystemTime::now(), lines);
-                self.note_skipped(lines);
+                if self.asked.elapsed() >= ASKED_EVERY {
+                    self.note_untold(lines);
+                }
                 return Ok(false);
             };
             let time = clock.time(event.time_ns);
@@ -339,6 +358,10 @@ impl Source for ThroughEbpf {
             unseen => format!("; not seen on this kernel: {}", unseen.join(", ")),
         };
         format!("{} (backend: ebpf){unseen}", what(self.paths.len(), self.directories.len()))
+    }
+
+    fn end(&mut self, lines: &mut Vec<Line>) {
+        self.note_untold(lines);
     }
 
     fn settle(&self) {

@@ -12,10 +12,10 @@ use std::{
 
 use aya::maps::{HashMap, Map, MapData, RingBuf};
 use log_tail_common::{
-    Event as Record, HINT_EVENT, HINT_NAMED_EVENT, IGNORED, InodeKey, MISSING_CROWDED, MISSING_NO_ROOM,
-    NAME_MAX, NamedEvent, OBSERVED, OPERATION_CAME, OPERATION_COPY, OPERATION_FALLOCATE, OPERATION_FREED,
-    OPERATION_MOVED_AWAY, OPERATION_MOVED_FROM, OPERATION_MOVED_TO, OPERATION_REFLINK, OPERATION_SPLICE,
-    OPERATION_TRUNCATE, OPERATION_WENT, OPERATION_WRITE,
+    Event as Record, HINT_EVENT, HINT_NAMED_EVENT, IGNORED, InodeKey, MISSING_CROWDED, MISSING_INODES,
+    MISSING_NO_ROOM, NAME_MAX, NamedEvent, OBSERVED, OPERATION_CAME, OPERATION_COPY, OPERATION_FALLOCATE,
+    OPERATION_FREED, OPERATION_MOVED_AWAY, OPERATION_MOVED_FROM, OPERATION_MOVED_TO, OPERATION_REFLINK,
+    OPERATION_SPLICE, OPERATION_TRUNCATE, OPERATION_WENT, OPERATION_WRITE,
 };
 
 use super::{
@@ -115,6 +115,11 @@ impl Events {
     /// Events that found no room in the ring, since the start.
     pub fn missing(&self) -> u64 {
         self.missing.get(&MISSING_NO_ROOM, 0).unwrap_or(0)
+    }
+
+    /// Inodes that found no room since the start: what is done to them is not told.
+    pub fn inodes_without_room(&self) -> u64 {
+        self.missing.get(&MISSING_INODES, 0).unwrap_or(0)
     }
 
     /// Events that the kernel skipped since this was last asked, at most.
