@@ -79,7 +79,9 @@ impl Follower {
     /// It is told that the file was truncated: copies that come from now on are of what it holds then.
     pub(super) fn copied_before(&mut self, id: FileId, cut_off_bytes: u64) {
         let last = self.successions.copies;
-        if let Some(file) = self.file_mut(id).filter(|file| !file.copies.is_none()) {
+        let Some(file) = self.file_mut(id).filter(|file| !file.copies.is_none()) else { return };
+        // One that cuts off nothing parts no contents.
+        if file.copied_before.last().is_none_or(|before| before.cut_off_bytes < cut_off_bytes) {
             file.copied_before.push(CopiedBefore { cut_off_bytes, last });
         }
     }

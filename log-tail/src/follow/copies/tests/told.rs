@@ -38,8 +38,11 @@ impl Script {
         let name = to.file_name().unwrap().to_owned();
         let came = |directory| Hint::Entry { directory, name, change: Change::Came };
         self.hints.extend(self.directory.map(came));
-        self.cut_off_bytes += fs::metadata(&self.log).unwrap().len();
-        self.truncated_to = Some(0);
+        let size = fs::metadata(&self.log).unwrap().len();
+        self.cut_off_bytes += size;
+        if size > 0 {
+            self.truncated_to = Some(0);
+        }
         File::options().write(true).open(&self.log).unwrap().set_len(0).unwrap();
         let cut_off_bytes = self.cut_off_bytes;
         self.hints.extend(self.file.map(|file| Hint::Truncated { file, cut_off_bytes }));
@@ -192,4 +195,19 @@ fn what_was_cut_off_before_it_was_copied_is_counted_once() {
     script.borrow_mut().copy_and_truncate(&second);
     script.borrow_mut().write("four\n");
     assert_eq!(read(&mut follower), ("three\nfour\n".to_owned(), 0));
+}
+
+#[test]
+fn an_empty_file_that_is_truncated_again_and_again_takes_no_memory() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, [first, ..]) = names(dir.path());
+    fs::write(&log, "one\n").unwrap();
+    let (mut follower, script) = following_told(&log);
+    assert_eq!(read(&mut follower), ("one\n".to_owned(), 0));
+    for _ in 0..9 {
+        script.borrow_mut().copy_and_truncate(&first);
+        assert_eq!(read(&mut follower), (String::new(), 0));
+    }
+    let file = script.borrow().file.unwrap();
+    assert!(follower.file(file).unwrap().copied_before.len() <= 1);
 }
