@@ -259,7 +259,7 @@ macro_rules! on_truncate {
             if Changes(ctx.arg($dentry + 1)).size().is_some() {
                 let inode = Dentry(ctx.arg($dentry)).inode();
                 if events::are_told() {
-                    events::begin(inode, true);
+                    events::begin(inode);
                 } else if let Some(bell) = bell_of(inode) {
                     bell.will_truncate(inode.size());
                 }

@@ -188,19 +188,22 @@ fn each_way_of_writing_has_its_place() {
     assert_eq!(copy_file_range(&source, Some(&mut from), &file, Some(&mut offset), 7).unwrap(), 7);
     fallocate(&file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 4096, 4096).unwrap();
     let events = events(&observing, 4);
-    let told = |event: &Value| {
-        ["offset", "length", "size_before", "size_after"].map(|name| event[name].as_u64().unwrap())
-    };
+    let told = |event: &Value| ["offset", "length", "size_after"].map(|name| event[name].as_u64().unwrap());
     assert_eq!(
         events.iter().map(told).collect::<Vec<_>>(),
-        [[100, 6, 0, 106], [0, 10, 106, 106], [200, 7, 106, 207], [4096, 4096, 207, 207]],
+        [[100, 6, 106], [0, 10, 106], [200, 7, 207], [4096, 4096, 207]],
         "{events:#?}"
     );
+    for (event, before) in events.iter().zip([0, 106, 106, 207]) {
+        // Not known where the kernel skipped the program that notes it.
+        assert!(event.get("size_before").is_none_or(|size| *size == before), "{event}");
+    }
     // Up to 6.8, sendfile writes as anybody does; and a copy is one by splice where the filesystem has none of its own.
     let ops: Vec<&str> = events.iter().map(|event| event["op"].as_str().unwrap()).collect();
     assert!(ops[0] == "write" && ["splice", "write"].contains(&ops[1]), "{ops:?}");
     assert!(["copy", "splice", "write"].contains(&ops[2]) && ops[3] == "fallocate", "{ops:?}");
-    assert_eq!(lines(&observing.terminate().stdout), 4, "each once");
+    let all = records(&observing.terminate().stdout);
+    assert_eq!(all.iter().filter(|line| line.get("op").is_some()).count(), 4, "each once: {all:#?}");
 }
 
 #[test]
@@ -221,15 +224,15 @@ fn events_that_find_no_room_are_counted_where_they_are_missing() {
     let mut shown = 0;
     observing.wait_until_stdout("the count of what is missing", |stdout| {
         let told = records(stdout);
-        let missing: u64 = told.iter().filter_map(|line| line["missing"].as_u64()).sum();
+        let missing = told.iter().filter(|line| line["reason"] == "ring_full");
+        let missing: u64 = missing.filter_map(|line| line["missing"].as_u64()).sum();
         shown = told.iter().filter(|line| line["op"] == "write").count() as u64;
         missing > 0 && missing + shown == 1000
     });
     assert!(shown > 10, "{shown}");
-    let before = records(&observing.stdout()).len();
     append(&log, "after\n");
-    let after = events(&observing, before + 1);
-    assert_eq!((&after[before]["op"], &after[before]["offset"]), (&"write".into(), &7000.into()));
+    let is_after = |line: &Value| line["op"] == "write" && line["offset"] == 7000;
+    observing.wait_until_stdout("a later write", |stdout| records(stdout).iter().any(is_after));
     observing.terminate().assert_says(&["found no room in the ring", &format!("{} events shown", shown + 1)]);
 }
 

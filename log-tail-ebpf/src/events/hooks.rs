@@ -4,7 +4,9 @@
 //! A task that is preempted inside a program keeps the kernel from running it for others on that processor (see
 //! `skipped.rs`). But it is inside of one program at a time. So on kernels where that happens, [`TIMES`] equal programs
 //! stand on `vfs_write` and `vfs_writev`: a write is told by the first of them that runs, and goes unseen only where
-//! as many tasks wait for one processor, each of them inside another one. Whether so many ever waited is noted.
+//! as many tasks wait for one processor, each of them inside another one. Whether so many ever waited is noted. Before the
+//! function one has to do: where it is skipped, it is not known how large the file was, and a write is told all the same.
+//! (A function takes 38 programs: `BPF_MAX_TRAMP_LINKS`, include/linux/bpf.h.)
 //!
 //! [`TIMES`]: log_tail_common::TIMES
 
@@ -27,19 +29,14 @@ macro_rules! before_write {
             #[doc = concat!("Before `", $function, "`.")]
             #[fentry(function = $function)]
             fn $name(ctx: FEntryContext) -> i32 {
-                begins(File(ctx.arg($file)), true)
+                let inode = File(ctx.arg($file)).inode();
+                if inode.is_regular() {
+                    begin(inode);
+                }
+                0
             }
         )*
     };
-}
-
-#[inline(always)]
-fn begins(file: File, is_first: bool) -> i32 {
-    let inode = file.inode();
-    if inode.is_regular() {
-        begin(inode, is_first);
-    }
-    0
 }
 
 before_write! {
@@ -53,19 +50,13 @@ before_write! {
     "vfs_fallocate" before_vfs_fallocate file: 0;
 }
 
-/// The same again, for the times that the first ones are skipped.
+/// The same again as after these functions, for the times that the first ones are skipped.
 macro_rules! again {
-    ($($function:literal arguments: $arguments:literal: $($before:ident $after:ident)*;)*) => {
+    ($($function:literal arguments: $arguments:literal: $($name:ident)*;)*) => {
         $($(
-            #[doc = concat!("Before `", $function, "`, again.")]
-            #[fentry(function = $function)]
-            fn $before(ctx: FEntryContext) -> i32 {
-                begins(File(ctx.arg(0)), false)
-            }
-
             #[doc = concat!("After `", $function, "`, again.")]
             #[fexit(function = $function)]
-            fn $after(ctx: FExitContext) -> i32 {
+            fn $name(ctx: FExitContext) -> i32 {
                 returned(OPERATION_WRITE, File(ctx.arg(0)), ctx.arg($arguments), behind(&ctx, 3))
             }
         )*)*
@@ -74,13 +65,9 @@ macro_rules! again {
 
 again! {
     "vfs_write" arguments: 4:
-        before_vfs_write_2 vfs_write_2 before_vfs_write_3 vfs_write_3 before_vfs_write_4 vfs_write_4
-        before_vfs_write_5 vfs_write_5 before_vfs_write_6 vfs_write_6 before_vfs_write_7 vfs_write_7
-        before_vfs_write_8 vfs_write_8;
+        vfs_write_2 vfs_write_3 vfs_write_4 vfs_write_5 vfs_write_6 vfs_write_7 vfs_write_8;
     "vfs_writev" arguments: 5:
-        before_vfs_writev_2 vfs_writev_2 before_vfs_writev_3 vfs_writev_3 before_vfs_writev_4 vfs_writev_4
-        before_vfs_writev_5 vfs_writev_5 before_vfs_writev_6 vfs_writev_6 before_vfs_writev_7 vfs_writev_7
-        before_vfs_writev_8 vfs_writev_8;
+        vfs_writev_2 vfs_writev_3 vfs_writev_4 vfs_writev_5 vfs_writev_6 vfs_writev_7 vfs_writev_8;
 }
 
 /// An inode leaves the memory.

@@ -54,6 +54,8 @@ struct Begun {
     size_plus_one: u64,
     /// 1 once it was told of.
     told: u64,
+    /// The offset behind the bytes that were told of.
+    to: u64,
 }
 
 /// The calls that tasks are inside of, and the last ones they were. Sized by the loader.
@@ -75,40 +77,33 @@ fn call(inode: Inode) -> Call {
     Call { task: bpf_get_current_pid_tgid(), inode: inode.number() }
 }
 
-/// This task's call on the inode begins. Not the first program to say so: it has been noted already, unless the kernel
-/// skipped those before.
+/// This task's call on the inode begins.
 #[inline(never)]
-pub fn begin(inode: Inode, is_first: bool) {
-    if !is_observed(inode) {
-        return;
+pub fn begin(inode: Inode) {
+    if is_observed(inode) {
+        let _ = BEGUN.insert(call(inode), Begun { size_plus_one: inode.size() + 1, told: 0, to: 0 }, 0);
     }
-    let call = call(inode);
-    if !is_first
-        && let Some(begun) = BEGUN.get_ptr(call)
-        // SAFETY: a non-NULL map value of this task's.
-        && unsafe { (*begun).told } == 0
-    {
-        return;
-    }
-    let _ = BEGUN.insert(call, Begun { size_plus_one: inode.size() + 1, told: 0 }, 0);
 }
 
-/// This task's call on the inode ended: the size, plus 1, when it began, 0 where that is not known. `None` where
-/// another program has told of it.
+/// This task's call on the inode, which reached up to this offset, ended: the size, plus 1, when it began, 0 where that is
+/// not known. `None` where another program has told of it.
 #[inline(always)]
-fn end(inode: Inode) -> Option<u64> {
+fn end(inode: Inode, to: u64) -> Option<u64> {
     let call = call(inode);
     let Some(begun) = BEGUN.get_ptr_mut(call) else {
-        let _ = BEGUN.insert(call, Begun { size_plus_one: 0, told: 1 }, 0);
+        let _ = BEGUN.insert(call, Begun { size_plus_one: 0, told: 1, to }, 0);
         return Some(0);
     };
     // SAFETY: a non-NULL map value of this task's.
-    let Begun { size_plus_one, told } = unsafe { &mut *begun };
-    if *told != 0 {
+    let begun = unsafe { &mut *begun };
+    let Begun { size_plus_one, told, to: told_to } = *begun;
+    if told != 0 && told_to == to {
         return None;
     }
-    *told = 1;
-    Some(*size_plus_one)
+    begun.told = 1;
+    begun.to = to;
+    // Told up to elsewhere, it was another call, and the beginning of this one was skipped.
+    Some(if told == 0 { size_plus_one } else { 0 })
 }
 
 /// The call failed: what was noted of it is another's by the next.
@@ -140,7 +135,7 @@ pub fn wrote(inode: Inode, operation: u32, from: u64, to: u64, detail: u32) {
     if !is_observed(inode) {
         return;
     }
-    let Some(size_before_plus_one) = end(inode) else { return };
+    let Some(size_before_plus_one) = end(inode, to) else { return };
     tell(Event { span: Span { from, to }, size_before_plus_one, detail, ..event(inode, operation) });
 }
 

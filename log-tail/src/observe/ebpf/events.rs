@@ -73,8 +73,13 @@ impl Events {
 
     /// Whether the kernel may skip programs, so that several stand on one function.
     pub fn may_be_skipped(&self) -> bool {
-        let many_times = self.hooks.iter().filter(|attached| attached.hook.is_attached_many_times());
-        many_times.filter(|attached| attached.hook.is_after()).count() > 2
+        self.hooks.iter().filter(|attached| attached.hook.is_attached_many_times()).count() > 2
+    }
+
+    /// Whether none of those is missing: one function takes so many programs of all tools together.
+    fn are_all_attached(&self) -> bool {
+        let mut many_times = self.hooks.iter().filter(|attached| attached.hook.is_attached_many_times());
+        many_times.all(|attached| attached.program.is_some())
     }
 
     /// Readable when there are events.
@@ -128,7 +133,8 @@ impl Events {
         let crowded = self.missing.get(&MISSING_CROWDED, 0).unwrap_or(0);
         let (alone, all_times) = self.misses();
         let before = std::mem::replace(&mut self.skipped, Skipped { crowded, alone, all_times });
-        let writes = if crowded == before.crowded { 0 } else { all_times - before.all_times };
+        let none = crowded == before.crowded && self.are_all_attached();
+        let writes = if none { 0 } else { all_times - before.all_times };
         alone - before.alone + writes
     }
 
@@ -137,10 +143,11 @@ impl Events {
     fn misses(&self) -> (u64, u64) {
         let misses = |attached: &Attached| attached.program.and_then(preempt::misses).unwrap_or(0);
         let many_times = |attached: &&Attached| attached.hook.is_attached_many_times();
-        let alone = self.hooks.iter().filter(|attached| !many_times(attached)).map(misses).sum::<u64>();
+        let alone = |attached: &&Attached| !many_times(attached) && attached.hook.tells_events();
+        let alone = self.hooks.iter().filter(alone).map(misses).sum::<u64>();
         // Of equal programs, all have to be skipped.
         let mut least: Vec<(&str, u64)> = Vec::new();
-        for attached in self.hooks.iter().filter(many_times).filter(|it| it.hook.is_after()) {
+        for attached in self.hooks.iter().filter(many_times).filter(|attached| attached.program.is_some()) {
             let (function, misses) = (attached.hook.function, misses(attached));
             match least.iter_mut().find(|(found, _)| *found == function) {
                 Some((_, least)) => *least = misses.min(*least),

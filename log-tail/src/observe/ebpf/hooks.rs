@@ -33,8 +33,6 @@ pub enum Told {
     Hint,
     /// For events.
     Event,
-    /// For events; as [`Told::ManyTimes`].
-    EventManyTimes,
 }
 
 /// What decides between variants on this kernel.
@@ -81,18 +79,18 @@ impl Hook {
 
     /// Whether several programs stand on it where the kernel may skip any, and every event is told.
     pub fn is_attached_many_times(&self) -> bool {
-        matches!(self.told, Told::ManyTimes | Told::EventManyTimes)
+        self.told == Told::ManyTimes
     }
 
-    /// Whether it runs after its function.
-    pub fn is_after(&self) -> bool {
-        self.when == When::After
+    /// Whether an event goes unseen where the kernel skips its program. The others note what is told with one.
+    pub fn tells_events(&self) -> bool {
+        let is_noted = self.when == When::Before && self.variants == Variants::Dentry;
+        self.told != Told::Event && self.when != When::Tracepoint && !is_noted
     }
 
     /// The name of an equal program, of which this is the second or a later one.
     pub fn program_again(&self, time: u32) -> String {
-        let prefix = if self.when == When::Before { "before_" } else { "" };
-        format!("{prefix}{}_{time}", self.function)
+        format!("{}_{time}", self.function)
     }
 
     /// Whether it is used where every event is told, or where hints are.
@@ -100,7 +98,7 @@ impl Hook {
         match self.told {
             Told::Always | Told::ManyTimes => true,
             Told::Hint => !events,
-            Told::Event | Told::EventManyTimes => events,
+            Told::Event => events,
         }
     }
 
@@ -168,8 +166,8 @@ pub const HOOKS: [Hook; 38] = [
         when: When::Tracepoint,
         ..hook("sched_switch", 4, "what the kernel skips while a task is preempted inside a program")
     },
-    Hook { told: Told::EventManyTimes, ..begin("vfs_write", 4) },
-    Hook { told: Told::EventManyTimes, ..begin("vfs_writev", 5) },
+    begin("vfs_write", 4),
+    begin("vfs_writev", 5),
     begin("vfs_iter_write", 4),
     begin("vfs_iocb_iter_write", 3),
     begin("iter_file_splice_write", 5),

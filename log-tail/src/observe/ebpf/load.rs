@@ -40,7 +40,7 @@ pub enum LoadError {
     #[error("the kernel refused BPF maps: {}", root_cause(.0))]
     Maps(Box<aya::EbpfError>),
     /// bpf(2) refused a program without which the rest is of no use.
-    #[error("the kernel refused tracing programs ({function}): {}", short(.cause))]
+    #[error("the kernel refused tracing programs ({function}): {}{}", short(.cause), advice(.cause))]
     Program { function: &'static str, cause: Box<ProgramError> },
     /// A function without which the rest is of no use is not there, or is another.
     #[error("this kernel's {function} is unknown to this version of log-tail: {reason}")]
@@ -292,6 +292,20 @@ fn ring_bytes(capacity: u32, telling: Telling) -> u32 {
     };
     let names = (RING_NAMES * (size_of::<EntryHint>() + header)) as u64;
     u32::try_from((appends + names).next_power_of_two()).unwrap_or(1 << 31)
+}
+
+/// What to do about a refusal, where that is known.
+fn advice(error: &ProgramError) -> &'static str {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        let system = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+        if system == Some(libc::E2BIG) {
+            return "; a function takes 38 programs of all tools together, and others have theirs on it ('log-tail \
+                    observe' up to nine each): end one of them";
+        }
+        cause = error.source();
+    }
+    ""
 }
 
 /// The system's word, without the verifier's log.
