@@ -28,7 +28,7 @@ use aya_ebpf::{
 use aya_log_ebpf::{debug, warn};
 use log_tail_common::{
     Claim, Counters, Doorbell, EntryHint, HINT_APPEND, HINT_OVERFLOW, HINT_SKIPPED, HINT_TRUNCATE,
-    HINT_WRITTEN, Hint, InodeKey, OVERFLOW_SLOT, Span, TruncateHint, WriterHint,
+    HINT_WRITTEN, Hint, InodeKey, NAME_MAX, OVERFLOW_SLOT, Span, TruncateHint, WriterHint,
 };
 
 use crate::{
@@ -69,10 +69,18 @@ static READ_NAMES: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static EVERY_HINT: Global<u64> = Global::new(0);
 
-/// Whether names may be read.
+/// Reads what `dentry` is called, where names may be read. Gives the length in bytes, without the NUL.
+///
+/// # Safety
+/// `name` points to memory that may be written to, initialised or not.
 #[inline(always)]
-pub fn names_are_readable() -> bool {
-    READ_NAMES.load() == 1
+pub unsafe fn read_name(dentry: Dentry, name: *mut [u8; NAME_MAX + 1]) -> u64 {
+    if READ_NAMES.load() != 1 {
+        return 0;
+    }
+    // SAFETY: the caller's; the helper writes what it reads, and reads the kernel's memory with care.
+    let read = unsafe { bpf_probe_read_kernel_str_bytes(dentry.name(), &mut *name) };
+    read.map_or(0, |read| read.len() as u64)
 }
 
 /// How a doorbell is tested and set.
@@ -314,13 +322,7 @@ pub fn entry_changed(ctx: &impl EbpfContext, dentry: Dentry, kind: u32, moved: b
     unsafe {
         (*record).hint = hint(kind, directory.slot);
         (*record).ino = if moved { dentry.inode().number() } else { 0 };
-        (*record).name_length = 0;
-        if names_are_readable() {
-            let name = &mut *(&raw mut (*record).name);
-            if let Ok(read) = bpf_probe_read_kernel_str_bytes(dentry.name(), name) {
-                (*record).name_length = read.len() as u64;
-            }
-        }
+        (*record).name_length = read_name(dentry, &raw mut (*record).name);
     }
     entry.submit(0);
     count(Outcome::Submitted);

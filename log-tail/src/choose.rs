@@ -6,7 +6,10 @@ use crate::{
     cli,
     observe::{
         Observer,
-        ebpf::{EbpfObserver, load::LoadOptions},
+        ebpf::{
+            EbpfObserver,
+            load::{Attached, LoadOptions},
+        },
         inotify::InotifyObserver,
         stat::Looking,
     },
@@ -40,14 +43,7 @@ pub fn choose(wanted: cli::Backend, options: LoadOptions) -> anyhow::Result<Chos
     }
     match EbpfObserver::new(options) {
         Ok(observer) => {
-            let unseen = observer
-                .hooks()
-                .iter()
-                .filter_map(|attached| {
-                    let reason = attached.missing.as_ref()?;
-                    Some(format!("{} ({}: {reason})", attached.hook.sees, attached.hook.function))
-                })
-                .collect();
+            let unseen = observer.hooks().iter().filter_map(Attached::unseen).collect();
             Ok(Chosen { observer: Box::new(observer), instead_because: None, unseen })
         }
         Err(error) if wanted == cli::Backend::Ebpf => {

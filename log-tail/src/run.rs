@@ -44,6 +44,8 @@ pub enum Ended {
 
 /// Bytes that may wait for the output before reading stops.
 const OUTPUT_BYTES: usize = 256 << 10;
+/// How long hints are taken after a signal: the ring is drained in a fraction of that.
+const LAST_HINTS: Duration = Duration::from_secs(1);
 /// Blocks taken before hints, signals and timers get their turn.
 const BLOCKS_A_TURN: usize = 64;
 
@@ -249,14 +251,13 @@ impl Loop {
 
     fn stop(&mut self) -> anyhow::Result<()> {
         if self.stopping {
-            // Asked twice: whoever asks does not want to wait for a slow reader of our output.
-            say("stopped before everything was written");
-            std::process::exit(1);
+            stop_at_once();
         }
-        // What was told until now may concern files that are not known yet.
+        // What was told until now may concern files that are not known yet; and more is told meanwhile.
+        let deadline = Instant::now() + LAST_HINTS;
         loop {
             self.drain()?;
-            if !self.undrained {
+            if !self.undrained || Instant::now() >= deadline {
                 break;
             }
         }
@@ -303,7 +304,14 @@ impl Loop {
     }
 }
 
-async fn readable(readiness: Option<&AsyncFd<Readiness>>, undrained: bool) -> io::Result<()> {
+/// Asked to stop twice: whoever asks does not want to wait for a slow reader of our output.
+pub fn stop_at_once() -> ! {
+    say("stopped before everything was written");
+    std::process::exit(1);
+}
+
+/// Waits for whoever has more to tell, unless it has not told everything yet.
+pub async fn readable(readiness: Option<&AsyncFd<Readiness>>, undrained: bool) -> io::Result<()> {
     match readiness {
         Some(_) if undrained => Ok(()),
         // Forgotten before the observer is drained to its end: what comes from now on makes it readable anew.

@@ -4,15 +4,20 @@ use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io::Write as _,
-    os::unix::fs::FileExt as _,
+    os::{
+        fd::{AsFd as _, AsRawFd as _},
+        unix::fs::FileExt as _,
+    },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
+    time::{Duration, Instant},
 };
 
 use log_tail_tests::{backend::is_ebpf_or_skip, prelude::*, run::records};
 use nix::{
     fcntl::{FallocateFlags, copy_file_range, fallocate},
-    sys::sendfile::sendfile,
+    sys::{sendfile::sendfile, signal::Signal},
 };
 use serde_json::Value;
 
@@ -38,6 +43,11 @@ fn observe(args: &[&str], paths: &[&Path]) -> Running {
         lines.iter().any(|line| line.starts_with("log-tail: observing "))
     });
     running
+}
+
+/// Those of the lines that tell of an event, and not of events that are missing.
+fn only_events(stdout: &[u8]) -> Vec<Value> {
+    records(stdout).into_iter().filter(|line| line.get("op").is_some()).collect()
 }
 
 fn lines(stdout: &[u8]) -> usize {
@@ -105,7 +115,8 @@ fn every_write_of_many_processes_is_shown_with_its_place_and_its_process() {
     let count = usize::try_from(writes / WRITERS * WRITERS).unwrap();
     events(&observing, count);
     let finished = observing.terminate();
-    let events: Vec<Value> = records(&finished.stdout);
+    // What is skipped at most is said of all files together, those of other tests among them.
+    let events = only_events(&finished.stdout);
     println!("{}", finished.stderr.join("\n"));
     assert_eq!(events.len(), count, "stderr: {:#?}", finished.stderr);
     let content = fs::read_to_string(&log).unwrap();
@@ -202,8 +213,8 @@ fn each_way_of_writing_has_its_place() {
     let ops: Vec<&str> = events.iter().map(|event| event["op"].as_str().unwrap()).collect();
     assert!(ops[0] == "write" && ["splice", "write"].contains(&ops[1]), "{ops:?}");
     assert!(["copy", "splice", "write"].contains(&ops[2]) && ops[3] == "fallocate", "{ops:?}");
-    let all = records(&observing.terminate().stdout);
-    assert_eq!(all.iter().filter(|line| line.get("op").is_some()).count(), 4, "each once: {all:#?}");
+    let all = only_events(&observing.terminate().stdout);
+    assert_eq!(all.len(), 4, "each once: {all:#?}");
 }
 
 #[test]
@@ -275,10 +286,68 @@ fn files_that_come_and_go_beside_it_take_no_room() {
     let is_written = |event: &Value| event["op"] == "write" && event["length"] == 4;
     observing.wait_until_stdout("the write to the new file", |stdout| records(stdout).iter().any(is_written));
     let finished = observing.terminate();
-    let shown: Vec<Value> = records(&finished.stdout);
-    let shown: Vec<Value> = shown.into_iter().filter(|line| line.get("op").is_some()).collect();
-    assert_eq!(deeds(&shown), ["rename app.log -> app.log.1", "create app.log", "write app.log"]);
+    assert_eq!(
+        deeds(&only_events(&finished.stdout)),
+        ["rename app.log -> app.log.1", "create app.log", "write app.log"]
+    );
     assert!(!finished.stderr.iter().any(|line| line.contains("there is room for")), "{:#?}", finished.stderr);
+}
+
+/// Appends to it as long as what is returned is there.
+#[must_use]
+fn write_on_and_on(log: &Path) -> Arc<()> {
+    let wanted = Arc::new(());
+    let still = Arc::downgrade(&wanted);
+    let mut file = OpenOptions::new().append(true).open(log).expect("opened");
+    std::thread::spawn(move || while still.strong_count() > 0 && file.write_all(b"line\n").is_ok() {});
+    wanted
+}
+
+#[test]
+fn a_signal_ends_it_however_much_is_done() {
+    let place = Place::new();
+    let log = place.path("app.log");
+    create(&log, "");
+    let observing = observe(&[], &[&log]);
+    let _writers = [(); 4].map(|()| write_on_and_on(&log));
+    observing.wait_until_stdout("many events", |stdout| lines(stdout) >= 1000);
+    observing.signal(Signal::SIGTERM);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    observing.wait_for_stderr("the totals", |said| {
+        assert!(Instant::now() < deadline, "it still shows what is done");
+        said.iter().any(|line| line.contains("events shown"))
+    });
+    observing.wait().assert_exit(0);
+}
+
+#[test]
+fn a_second_signal_does_not_wait_for_a_reader_that_stalls() {
+    let place = Place::new();
+    let log = place.path("app.log");
+    create(&log, "");
+    let mut observing = LogTail::bare().arg("observe").arg(&log).unheard().start();
+    observing.wait_for_stderr("what is observed", |lines| {
+        lines.iter().any(|line| line.starts_with("log-tail: observing "))
+    });
+    let stalled = observing.take_stdout();
+    let _writer = write_on_and_on(&log);
+    let pipe = stalled.as_fd();
+    let held = || {
+        let mut held = 0;
+        // SAFETY: the descriptor is open, and FIONREAD writes one int.
+        assert_eq!(unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut held) }, 0);
+        held
+    };
+    let mut before = 0;
+    while before == 0 || held() != before {
+        before = held();
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    observing.signal(Signal::SIGTERM);
+    std::thread::sleep(Duration::from_millis(300));
+    observing.signal(Signal::SIGTERM);
+    observing.wait().assert_exit(1).assert_says(&["stopped before everything was written"]);
+    drop(stalled);
 }
 
 #[test]

@@ -1,16 +1,16 @@
 //! Files that others write to without this kernel's knowing: they are recognised, looked at every second, and that is
 //! said aloud.
 
+use std::{io, path::Path};
+
 use log_tail_tests::{
     prelude::*,
-    remote::{SERVED, Serve, Share},
+    remote::{Share, fuse, nfs},
 };
 use nix::unistd::Uid;
 
-/// Mounts it, where this machine can.
-fn follows(filesystem: &str) {
-    let serve = SERVED.iter().find(|(name, _)| *name == filesystem).map(|(_, serve)| *serve);
-    let serve: Serve = serve.expect("one that is served");
+/// Mounts it, where this machine can. `serve` gives what keeps it mounted.
+fn follows<M>(filesystem: &str, serve: impl Fn(&Share, &Path) -> io::Result<M>) {
     let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
     if !Uid::effective().is_root() || !known.lines().any(|line| line.ends_with(&format!("\t{filesystem}"))) {
         eprintln!("skipping {filesystem}: only root can mount it, and this kernel has to know it");
@@ -45,10 +45,10 @@ fn follows(filesystem: &str) {
 
 #[test]
 fn what_a_process_behind_fuse_writes_comes_out() {
-    follows("fuse");
+    follows("fuse", fuse::serve);
 }
 
 #[test]
 fn what_a_host_behind_nfs_writes_comes_out() {
-    follows("nfs");
+    follows("nfs", nfs::serve);
 }

@@ -11,7 +11,7 @@ mod hooks;
 
 use aya_ebpf::{
     Global,
-    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel_str_bytes},
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
     macros::map,
     maps::{Array, LruHashMap},
 };
@@ -23,7 +23,7 @@ use log_tail_common::{
 
 use crate::{
     kernel::{Dentry, File, Inode},
-    maps::{FOLLOWED, HINTS, add, names_are_readable},
+    maps::{FOLLOWED, HINTS, add, read_name},
     written::{self, Place},
 };
 
@@ -270,13 +270,7 @@ fn tell_named(event: Event, directory: InodeKey, dentry: Dentry) {
     unsafe {
         (*record).event = Event { kind: HINT_NAMED_EVENT, ..event };
         (*record).directory = directory;
-        (*record).name_length = 0;
-        if names_are_readable() {
-            let name = &mut *(&raw mut (*record).name);
-            if let Ok(read) = bpf_probe_read_kernel_str_bytes(dentry.name(), name) {
-                (*record).name_length = read.len() as u64;
-            }
-        }
+        (*record).name_length = read_name(dentry, &raw mut (*record).name);
     }
     entry.submit(0);
 }

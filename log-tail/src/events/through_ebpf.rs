@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     observe::{
-        ebpf::events::Events,
+        ebpf::{events::Events, load::Attached},
         event::{self, Deed, Kind, Name, Way},
         key::Keys,
         writer::Writers,
@@ -94,12 +94,8 @@ impl ThroughEbpf {
     /// # Errors
     /// A directory cannot be opened, or there is no room for so many.
     pub fn new(events: Events, wanted: Wanted, room: u32) -> anyhow::Result<Self> {
-        let unseen = events.hooks().iter().filter_map(|attached| {
-            let reason = attached.missing.as_ref()?;
-            Some(format!("{} ({}: {reason})", attached.hook.sees, attached.hook.function))
-        });
         let mut source = Self {
-            unseen: unseen.collect(),
+            unseen: events.hooks().iter().filter_map(Attached::unseen).collect(),
             asked: Instant::now(),
             events,
             keys: Keys::new().context("asking for inodes' numbers")?,
@@ -177,11 +173,12 @@ impl ThroughEbpf {
             inode: (inode.ino != 0).then(|| inode_of(inode)),
             bytes: None,
             size_before,
-            size_after: Some(size_after),
+            size_after: None,
             mode: None,
             writer: Some(self.writers.of(&writer)),
         };
         if let Deed::Bytes { .. } | Deed::Fallocate { .. } | Deed::Truncate = &deed {
+            shown.size_after = Some(size_after);
             shown.path = self.paths.of(inode).cloned();
             // Without a name it is one that was not wanted, or whose name was not told for want of room.
             if shown.path.is_none() && (self.missing == 0 || self.paths.is_ignored(inode)) {
@@ -204,7 +201,6 @@ impl ThroughEbpf {
             }
             Deed::Truncate => shown.operation = Operation::Truncate,
             Deed::Came { name, kind, links } => {
-                shown.size_after = None;
                 shown.operation = match kind {
                     Kind::Directory => Operation::Mkdir,
                     Kind::Symlink => Operation::Symlink,
@@ -219,7 +215,6 @@ impl ThroughEbpf {
                 return None;
             }
             Deed::MovedTo { name, kind } => {
-                shown.size_after = None;
                 shown.operation = Operation::Rename;
                 let from = self.renames.end(thread, inode);
                 if let Some(from) = &from {
@@ -231,7 +226,6 @@ impl ThroughEbpf {
                 (shown.path, shown.from) = (Some(path), from);
             }
             Deed::MovedAway => {
-                shown.size_after = None;
                 shown.operation = Operation::Rename;
                 shown.from = self.renames.end(thread, inode);
                 if !shown.from.as_deref().is_some_and(|from| self.wanted.is(from)) {
@@ -239,7 +233,6 @@ impl ThroughEbpf {
                 }
             }
             Deed::Went { name } => {
-                shown.size_after = None;
                 let path = self.path_in(name)?;
                 let is_directory = self.subdirectories.remove(&path);
                 shown.operation = if is_directory { Operation::Rmdir } else { Operation::Unlink };
@@ -294,6 +287,18 @@ impl ThroughEbpf {
         self.paths.ignore(inode);
     }
 
+    /// Appends what is shown of the next event; its time, if there was one.
+    fn take(&mut self, clock: Clock, lines: &mut Vec<Line>) -> anyhow::Result<Option<SystemTime>> {
+        let Some(event) = self.events.next().context("reading the ring")? else {
+            self.note_missing(self.events.missing(), SystemTime::now(), lines);
+            return Ok(None);
+        };
+        let time = clock.time(event.time_ns);
+        self.note_missing(event.missing, time, lines);
+        lines.extend(self.shown(event, time).map(Line::Event));
+        Ok(Some(time))
+    }
+
     /// Events that found no room, told so late as by the next one that did.
     fn note_missing(&mut self, missing: u64, time: SystemTime, lines: &mut Vec<Line>) {
         if missing > self.missing {
@@ -338,16 +343,12 @@ impl Source for ThroughEbpf {
     fn drain(&mut self, lines: &mut Vec<Line>) -> anyhow::Result<bool> {
         let clock = Clock::new().context("asking for the time")?;
         for _ in 0..EVENTS_A_DRAIN {
-            let Some(event) = self.events.next().context("reading the ring")? else {
-                self.note_missing(self.events.missing(), SystemTime::now(), lines);
+            if self.take(clock, lines)?.is_none() {
                 if self.asked.elapsed() >= ASKED_EVERY {
                     self.note_untold(lines);
                 }
                 return Ok(false);
-            };
-            let time = clock.time(event.time_ns);
-            self.note_missing(event.missing, time, lines);
-            lines.extend(self.shown(event, time).map(Line::Event));
+            }
         }
         Ok(true)
     }
@@ -360,8 +361,13 @@ impl Source for ThroughEbpf {
         format!("{} (backend: ebpf){unseen}", what(self.paths.len(), self.directories.len()))
     }
 
-    fn end(&mut self, lines: &mut Vec<Line>) {
+    fn end(&mut self, lines: &mut Vec<Line>) -> anyhow::Result<()> {
+        let clock = Clock::new().context("asking for the time")?;
+        while let Some(time) = self.take(clock, lines)?
+            && time <= clock.now
+        {}
         self.note_untold(lines);
+        Ok(())
     }
 
     fn settle(&self) {

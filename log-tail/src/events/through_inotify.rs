@@ -26,6 +26,10 @@ use super::{
     through_ebpf::what,
     wanted::{Wanted, opened},
 };
+use crate::observe::inotify::{explain, limit};
+
+/// What the kernel sets `fs.inotify.max_queued_events` to.
+const MAX_QUEUED_EVENTS: u64 = 16384;
 
 /// Watches and what they stand for.
 pub struct ThroughInotify {
@@ -61,7 +65,7 @@ impl ThroughInotify {
     /// A limit of inotify's is spent, or a directory cannot be watched.
     pub fn new(wanted: Wanted, because: Option<&str>) -> anyhow::Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)
-            .context("inotify is not available (raise fs.inotify.max_user_instances?)")?;
+            .map_err(|errno| explain(errno, Path::new("/")))?;
         let mut source = Self {
             inotify,
             directories: FxHashMap::default(),
@@ -82,10 +86,8 @@ impl ThroughInotify {
             | AddWatchFlags::IN_DELETE
             | AddWatchFlags::IN_MOVE
             | AddWatchFlags::IN_ONLYDIR;
-        let watch = self.inotify.add_watch(opened(directory), mask).with_context(|| {
-            let path = opened(directory).display();
-            format!("cannot watch '{path}' (if the limit is spent, raise fs.inotify.max_user_watches)")
-        })?;
+        let watch = self.inotify.add_watch(opened(directory), mask);
+        let watch = watch.map_err(|errno| explain(errno, opened(directory)))?;
         self.directories.insert(watch.as_raw(), directory.to_owned());
         // What cannot be listed is gone: nothing is to be seen in it.
         for entry in fs::read_dir(opened(directory)).into_iter().flatten().flatten() {
@@ -155,6 +157,27 @@ impl ThroughInotify {
         })
     }
 
+    /// Appends what is shown of those that are read at once; how many they were, `None` where none waits.
+    fn take(&mut self, lines: &mut Vec<Line>) -> anyhow::Result<Option<u64>> {
+        let told = match self.inotify.read_events() {
+            Err(Errno::EAGAIN) => {
+                lines.extend(self.moved_away().into_iter().map(Line::Event));
+                return Ok(None);
+            }
+            Err(Errno::EINTR) => return Ok(Some(0)),
+            told => told.context("reading inotify's events")?,
+        };
+        for event in &told {
+            if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
+                let time = SystemTime::now();
+                lines.push(Line::Missing(Missing { time, events: 0, because: Because::QueueFull }));
+            } else {
+                lines.extend(self.shown(event).map(Line::Event));
+            }
+        }
+        Ok(Some(told.len() as u64))
+    }
+
     /// Of a rename, the second half comes with the first or never.
     fn moved_away(&mut self) -> Vec<Event> {
         let wanted = &self.wanted;
@@ -191,22 +214,18 @@ impl Source for ThroughInotify {
     }
 
     fn drain(&mut self, lines: &mut Vec<Line>) -> anyhow::Result<bool> {
-        let told = match self.inotify.read_events() {
-            Err(Errno::EAGAIN) => {
-                lines.extend(self.moved_away().into_iter().map(Line::Event));
-                return Ok(false);
-            }
-            told => told.context("reading inotify's events")?,
-        };
-        for event in &told {
-            if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
-                let time = SystemTime::now();
-                lines.push(Line::Missing(Missing { time, events: 0, because: Because::QueueFull }));
-            } else {
-                lines.extend(self.shown(event).map(Line::Event));
-            }
+        Ok(self.take(lines)?.is_some())
+    }
+
+    fn end(&mut self, lines: &mut Vec<Line>) -> anyhow::Result<()> {
+        // No more than this wait; those behind were not done until now.
+        let mut waiting = limit("fs.inotify.max_queued_events").unwrap_or(MAX_QUEUED_EVENTS);
+        while let Some(taken) = self.take(lines)?
+            && waiting > 0
+        {
+            waiting = waiting.saturating_sub(taken);
         }
-        Ok(true)
+        Ok(())
     }
 
     fn what(&self) -> String {

@@ -214,8 +214,14 @@ impl Observer for InotifyObserver {
     }
 }
 
-fn explain(errno: Errno, path: &Path) -> ObserveError {
-    let (limit, of_namespace, what) = match errno {
+/// The value of a limit, as sysctl(8) names it.
+pub fn limit(name: &str) -> Option<u64> {
+    fs::read_to_string(format!("/proc/sys/{}", name.replace('.', "/"))).ok()?.trim().parse().ok()
+}
+
+/// Why there is no instance, or no watch of this path, and what to do.
+pub fn explain(errno: Errno, path: &Path) -> ObserveError {
+    let (name, of_namespace, what) = match errno {
         Errno::ENOSPC => (
             "fs.inotify.max_user_watches",
             "user.max_inotify_watches",
@@ -229,15 +235,12 @@ fn explain(errno: Errno, path: &Path) -> ObserveError {
         _ => return ObserveError::System { path: path.to_owned(), source: errno.into() },
     };
     // The same limit once more for each user namespace: the smaller one is the one that is spent.
-    let value = |limit: &str| -> Option<u64> {
-        fs::read_to_string(format!("/proc/sys/{}", limit.replace('.', "/"))).ok()?.trim().parse().ok()
-    };
-    let (limit, value) = match (value(limit), value(of_namespace)) {
+    let (name, value) = match (limit(name), limit(of_namespace)) {
         (Some(of_user), Some(here)) if here < of_user => (of_namespace, Some(here)),
-        (of_user, _) => (limit, of_user),
+        (of_user, _) => (name, of_user),
     };
     let value = value.map_or_else(|| "unknown".to_owned(), |value| value.to_string());
-    ObserveError::Limit { what, limit, value, source: errno.into() }
+    ObserveError::Limit { what, limit: name, value, source: errno.into() }
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ use super::{
         hooks::HOOKS,
         load::{LoadOptions, Telling},
     },
+    inotify,
     inotify::InotifyObserver,
     stat,
 };
@@ -190,10 +191,7 @@ fn inotify_limits() -> Vec<LimitFact> {
         ("fs.inotify.max_queued_events", None),
     ]
     .into_iter()
-    .map(|(name, used)| {
-        let limit = read(&format!("/proc/sys/{}", name.replace('.', "/"))).and_then(|text| text.parse().ok());
-        LimitFact { name, limit, used }
-    })
+    .map(|(name, used)| LimitFact { name, limit: inotify::limit(name), used })
     .collect()
 }
 

@@ -218,12 +218,8 @@ impl Metrics {
             Info::new([("version", env!("CARGO_PKG_VERSION"))]),
         );
         registry.register_collector(Box::new(backend.clone()));
-        registry.register_with_unit(
-            "read",
-            "Bytes read from followed files",
-            Unit::Bytes,
-            read_bytes.0.clone(),
-        );
+        let bytes_read = "Bytes read from followed files";
+        registry.register_with_unit("read", bytes_read, Unit::Bytes, read_bytes.0.clone());
         registry.register("read_lines", "Lines handed to the output", read_lines.0.clone());
         registry.register(
             "files",

@@ -8,20 +8,15 @@ use fuser::{
     spawn_mount,
 };
 
-use super::{Mounted, ROOT, Share};
+use super::{ROOT, Share};
 
-/// Serves it until what is returned is dropped.
-pub fn serve(share: &Share, at: &Path) -> io::Result<Box<dyn Mounted>> {
-    let session = spawn_mount(InMemory(share.clone()), at, &Config::default())?;
-    Ok(Box::new(Session { _session: session }))
+/// Serves it, mounted there until what is returned is dropped.
+///
+/// # Errors
+/// What this machine does not allow of it.
+pub fn serve(share: &Share, at: &Path) -> io::Result<BackgroundSession> {
+    spawn_mount(InMemory(share.clone()), at, &Config::default())
 }
-
-struct Session {
-    /// Unmounts when dropped.
-    _session: BackgroundSession,
-}
-
-impl Mounted for Session {}
 
 struct InMemory(Share);
 

@@ -1,28 +1,17 @@
 //! Files that somebody writes to without this kernel's knowing: a process behind FUSE, a host behind NFS. Both serve
 //! one directory that lies in this process's memory, over the kernel's own filesystems.
 
-mod fuse;
-mod nfs;
+pub mod fuse;
+pub mod nfs;
 
 use std::{
     collections::BTreeMap,
-    io,
-    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::SystemTime,
 };
 
 /// The directory itself, by its number.
 const ROOT: u64 = 1;
-
-/// A directory that is served, mounted as long as this lives.
-pub trait Mounted {}
-
-/// A way of serving a directory: mounts it there.
-pub type Serve = fn(&Share, &Path) -> io::Result<Box<dyn Mounted>>;
-
-/// The ways of serving a directory, by what log-tail calls the filesystem.
-pub const SERVED: [(&str, Serve); 2] = [("fuse", fuse::serve), ("nfs", nfs::serve)];
 
 /// A directory of files in memory: whoever has a copy of it writes to the same files.
 #[derive(Clone, Debug)]

@@ -15,10 +15,13 @@ use nfsserve::{
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tokio::runtime::Runtime;
 
-use super::{Mounted, ROOT, Served, Share};
+use super::{ROOT, Served, Share};
 
-/// Serves it until what is returned is dropped.
-pub fn serve(share: &Share, at: &Path) -> io::Result<Box<dyn Mounted>> {
+/// Serves it, mounted there until what is returned is dropped.
+///
+/// # Errors
+/// What this machine does not allow of it.
+pub fn serve(share: &Share, at: &Path) -> io::Result<Mount> {
     let server = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let listener = server.block_on(NFSTcpListener::bind("127.0.0.1:0", InMemory(share.clone())))?;
     let port = listener.get_listen_port();
@@ -27,16 +30,16 @@ pub fn serve(share: &Share, at: &Path) -> io::Result<Box<dyn Mounted>> {
         "vers=3,proto=tcp,mountproto=tcp,port={port},mountport={port},nolock,soft,timeo=100,actimeo=1,addr=127.0.0.1"
     );
     mount(Some("127.0.0.1:/"), at, Some("nfs"), MsFlags::empty(), Some(options.as_str()))?;
-    Ok(Box::new(Mount { at: at.to_owned(), _server: server }))
+    Ok(Mount { at: at.to_owned(), _server: server })
 }
 
-struct Mount {
+/// Unmounts it when dropped.
+#[derive(Debug)]
+pub struct Mount {
     at: PathBuf,
     /// Goes on until the filesystem is unmounted.
     _server: Runtime,
 }
-
-impl Mounted for Mount {}
 
 impl Drop for Mount {
     fn drop(&mut self) {

@@ -45,8 +45,7 @@ pub struct Costs {
 
 /// Has the kernel keep statistics until what is returned is dropped.
 pub(super) fn keep_statistics() -> io::Result<OwnedFd> {
-    let kept = enable_stats(Stats::RunTime);
-    kept.map_err(|error| io::Error::other(format!("the kernel keeps no statistics of programs: {error}")))
+    enable_stats(Stats::RunTime).map_err(io::Error::other)
 }
 
 impl EbpfObserver {

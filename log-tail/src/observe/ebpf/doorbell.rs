@@ -61,6 +61,11 @@ impl Doorbells {
         Some(unsafe { AtomicU64::from_ptr(word.cast()) })
     }
 
+    /// What it says now, 0 where there is no such doorbell.
+    fn look(&self, slot: u32, offset: usize) -> u64 {
+        self.word(slot, offset).map_or(0, |word| word.load(Ordering::SeqCst))
+    }
+
     /// Clears a doorbell: what is written from now on rings it again.
     pub fn answer(&self, slot: u32, near: u64) -> Answer {
         let take = |offset| self.word(slot, offset).map_or(0, |word| word.swap(0, Ordering::SeqCst));
@@ -80,28 +85,24 @@ impl Doorbells {
 
     /// Bytes that truncations cut off since the doorbell is the inode's.
     pub fn cut_off_bytes(&self, slot: u32) -> u64 {
-        self.word(slot, std::mem::offset_of!(Doorbell, cut_off_bytes))
-            .map_or(0, |word| word.load(Ordering::SeqCst))
+        self.look(slot, std::mem::offset_of!(Doorbell, cut_off_bytes))
     }
 
     /// Which bytes one process wrote last, of those near this offset.
     pub fn claim(&self, slot: u32, near: u64) -> Option<Claim> {
-        let look = |offset| self.word(slot, offset).map_or(0, |word| word.load(Ordering::SeqCst));
-        let to = look(std::mem::offset_of!(Doorbell, written.to));
-        let from = look(std::mem::offset_of!(Doorbell, written.from));
+        let to = self.look(slot, std::mem::offset_of!(Doorbell, written.to));
+        let from = self.look(slot, std::mem::offset_of!(Doorbell, written.from));
         Claim::decoded(log_tail_common::Claim { from, to }, near)
     }
 
     /// Whether the inode was truncated since the last answer.
     pub fn truncated(&self, slot: u32) -> bool {
-        let truncated = std::mem::offset_of!(Doorbell, truncated_to_plus_one);
-        self.word(slot, truncated).is_some_and(|word| word.load(Ordering::SeqCst) != 0)
+        self.look(slot, std::mem::offset_of!(Doorbell, truncated_to_plus_one)) != 0
     }
 
     /// Whether the inode is being truncated, or extended, at this moment: what becomes of it is told afterwards.
     pub fn is_being_truncated(&self, slot: u32) -> bool {
-        let before = std::mem::offset_of!(Doorbell, size_before_plus_one);
-        self.word(slot, before).is_some_and(|word| word.load(Ordering::SeqCst) != 0)
+        self.look(slot, std::mem::offset_of!(Doorbell, size_before_plus_one)) != 0
     }
 
     /// Whether the ring had no room for some hint since this was last asked.

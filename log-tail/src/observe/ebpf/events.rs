@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use aya::maps::{HashMap, Map, MapData, RingBuf};
+use aya::maps::{Array, HashMap, MapData, RingBuf};
 use log_tail_common::{
     Event as Record, HINT_EVENT, HINT_NAMED_EVENT, IGNORED, InodeKey, MISSING_CROWDED, MISSING_INODES,
     MISSING_NO_ROOM, NAME_MAX, NamedEvent, OBSERVED, OPERATION_CAME, OPERATION_COPY, OPERATION_FALLOCATE,
@@ -19,7 +19,7 @@ use log_tail_common::{
 };
 
 use super::{
-    load::{self, Attached, LoadError, LoadOptions, Loaded},
+    load::{self, Attached, LoadError, LoadOptions},
     preempt,
     ring::{u32_at, u64_at, writer_at},
 };
@@ -31,7 +31,7 @@ pub struct Events {
     _ebpf: aya::Ebpf,
     hooks: Vec<Attached>,
     observed: HashMap<MapData, InodeKey, u32>,
-    missing: aya::maps::Array<MapData, u64>,
+    missing: Array<MapData, u64>,
     ring: RingBuf<MapData>,
     skipped: Skipped,
 }
@@ -50,19 +50,14 @@ impl Events {
     /// # Errors
     /// [`LoadError`] says what this kernel refused.
     pub fn new(options: LoadOptions) -> Result<Self, LoadError> {
-        let Loaded { mut ebpf, hooks, .. } = load::load(options)?;
-        let other = |error| LoadError::Memory(io::Error::other(error));
-        let mut take = |name: &str| -> Result<Map, LoadError> {
-            let missing = || LoadError::Memory(io::Error::other(format!("the object has no map {name}")));
-            ebpf.take_map(name).ok_or_else(missing)
-        };
+        let mut loaded = load::load(options)?;
         Ok(Self {
-            observed: take("FOLLOWED")?.try_into().map_err(other)?,
-            missing: take("MISSING")?.try_into().map_err(other)?,
-            ring: take("HINTS")?.try_into().map_err(other)?,
+            observed: loaded.take("FOLLOWED")?,
+            missing: loaded.take("MISSING")?,
+            ring: loaded.take("HINTS")?,
             skipped: Skipped::default(),
-            hooks,
-            _ebpf: ebpf,
+            hooks: loaded.hooks,
+            _ebpf: loaded.ebpf,
         })
     }
 

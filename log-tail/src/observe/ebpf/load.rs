@@ -11,6 +11,7 @@ use std::{
 
 use aya::{
     Ebpf, EbpfLoader, Endianness, include_bytes_aligned,
+    maps::{Map, MapError},
     programs::{BtfTracePoint, FEntry, FExit, ProgramError},
 };
 use log_tail_common::{EntryHint, Event, Hint, RESERVED_SLOTS, TIMES, WriterHint};
@@ -48,6 +49,9 @@ pub enum LoadError {
     /// Mapping the maps' memory failed.
     #[error("mapping the kernel program's memory: {0}")]
     Memory(io::Error),
+    /// The kernel does not keep statistics of what programs cost.
+    #[error("--measure-cost: the kernel keeps no statistics of what programs cost: {0}; leave it out")]
+    Statistics(io::Error),
 }
 
 /// Which hooks attached.
@@ -61,6 +65,15 @@ pub struct Attached {
     pub program: Option<RawFd>,
 }
 
+impl Attached {
+    /// What goes unseen without it, and why, where it did not attach.
+    #[must_use]
+    pub fn unseen(&self) -> Option<String> {
+        let reason = self.missing.as_ref()?;
+        Some(format!("{} ({}: {reason})", self.hook.sees, self.hook.function))
+    }
+}
+
 /// The kernel program, running. It ends with this value: nothing is pinned.
 #[derive(Debug)]
 pub struct Loaded {
@@ -70,6 +83,25 @@ pub struct Loaded {
     pub hooks: Vec<Attached>,
     /// Files and directories there is room for, the reserved doorbells included.
     pub capacity: u32,
+}
+
+impl Loaded {
+    /// One of the object's maps.
+    ///
+    /// # Errors
+    /// [`LoadError::Memory`] where the object has none of that name.
+    pub fn take_map(&mut self, name: &str) -> Result<Map, LoadError> {
+        let none = || LoadError::Memory(io::Error::other(format!("the object has no map {name}")));
+        self.ebpf.take_map(name).ok_or_else(none)
+    }
+
+    /// One of the object's maps, as its type.
+    ///
+    /// # Errors
+    /// As [`Loaded::take_map`], and where it is of another type.
+    pub fn take<M: TryFrom<Map, Error = MapError>>(&mut self, name: &str) -> Result<M, LoadError> {
+        self.take_map(name)?.try_into().map_err(|error| LoadError::Memory(io::Error::other(error)))
+    }
 }
 
 /// What the kernel program is to tell.

@@ -30,7 +30,7 @@ use self::{
     cost::Cost,
     doorbell::Doorbells,
     hooks::{LAST_CLOSE, NOTIFY_CHANGE},
-    load::{Attached, LoadError, LoadOptions, Loaded, Telling},
+    load::{Attached, LoadError, LoadOptions, Telling},
     ring::{Record, Written},
 };
 use crate::say::say;
@@ -107,24 +107,19 @@ impl EbpfObserver {
     /// # Errors
     /// [`LoadError`] says what this kernel refused.
     pub fn new(options: LoadOptions) -> Result<Self, LoadError> {
-        let Loaded { mut ebpf, hooks, capacity } = load::load(options)?;
-        let memory = LoadError::Memory;
-        let logger =
-            EbpfLogger::init_with_logger(&mut ebpf, KernelLog).map_err(|e| memory(io::Error::other(e)))?;
-        let mut take = |name: &str| {
-            ebpf.take_map(name)
-                .ok_or_else(|| memory(io::Error::other(format!("the object has no map {name}"))))
-        };
-        let Map::Array(doorbells) = take("DOORBELLS")? else {
+        let mut loaded = load::load(options)?;
+        let (memory, capacity) = (LoadError::Memory, loaded.capacity);
+        let logger = EbpfLogger::init_with_logger(&mut loaded.ebpf, KernelLog)
+            .map_err(|error| memory(io::Error::other(error)))?;
+        let Map::Array(doorbells) = loaded.take_map("DOORBELLS")? else {
             return Err(memory(io::Error::other("DOORBELLS is no array")));
         };
         let doorbells = Doorbells::map(doorbells.fd().as_fd(), capacity).map_err(memory)?;
-        let other = |error| memory(io::Error::other(error));
         Ok(Self {
-            followed: take("FOLLOWED")?.try_into().map_err(other)?,
-            closing: take("CLOSING")?.try_into().map_err(other)?,
-            ring: take("HINTS")?.try_into().map_err(other)?,
-            counters: take("COUNTERS")?.try_into().map_err(other)?,
+            followed: loaded.take("FOLLOWED")?,
+            closing: loaded.take("CLOSING")?,
+            ring: loaded.take("HINTS")?,
+            counters: loaded.take("COUNTERS")?,
             logger,
             keys: Keys::new().map_err(memory)?,
             writers: Writers::new(),
@@ -136,10 +131,14 @@ impl EbpfObserver {
             cut_off_before: FxHashMap::default(),
             directories: FxHashMap::default(),
             skipped: SkippedEvents::default(),
-            statistics: options.measure_cost.then(cost::keep_statistics).transpose().map_err(memory)?,
+            statistics: options
+                .measure_cost
+                .then(cost::keep_statistics)
+                .transpose()
+                .map_err(LoadError::Statistics)?,
             doorbells,
-            hooks,
-            _ebpf: ebpf,
+            hooks: loaded.hooks,
+            _ebpf: loaded.ebpf,
         })
     }
 
