@@ -12,11 +12,14 @@ use std::time::{Duration, SystemTime};
 
 use base64::display::Base64Display;
 use base64::engine::general_purpose::STANDARD;
-use bytes::{BufMut as _, BytesMut};
+use bytes::{BufMut as _, Bytes, BytesMut};
 use serde::{Serialize, Serializer};
 
 use crate::output::{Format, Queue, writer::ByWhom};
 use crate::record::{Block, Lost, Source, frame};
+
+/// What a record takes at most beside what is shared, its line, and what is escaped in that.
+const RECORD_BYTES: usize = 128;
 
 /// The json format.
 #[derive(Debug)]
@@ -36,26 +39,37 @@ impl Json {
 
 impl Format for Json {
     fn encode(&mut self, block: &Block, time: SystemTime, out: &mut Queue) {
-        // What all records of the block share is put into words once.
-        let time = rfc3339(time);
         let Named { path, path_base64, dev } = Named::of(&block.source);
-        let writer = ByWhom::of(&block.written, &block.source.path);
+        let shared =
+            Shared { time: &rfc3339(time), path: &path, path_base64, dev: &dev, inode: block.source.inode };
+        let shared = members(&shared);
+        let writer =
+            ByWhom::of(&block.written, &block.source.path).map(|writer| members(&ByWriter { writer }));
+        let buffer = &mut self.buffer;
         for record in frame::records(&block.bytes, block.ending, self.max_line_bytes) {
-            let line = std::str::from_utf8(record.line()).ok();
-            let entry = Entry {
-                time: &time,
-                path: &path,
-                path_base64,
-                dev: &dev,
-                inode: block.source.inode,
-                offset: block.offset + record.offset_in_block as u64,
-                length: record.bytes.len(),
-                line,
-                line_base64: line.is_none().then_some(Base64(record.line())),
-                continues: record.continues,
-                writer: writer.as_ref(),
-            };
-            put_line(&mut self.buffer, &entry);
+            let line = record.line();
+            buffer.reserve(shared.len() + line.len() + RECORD_BYTES);
+            buffer.put_u8(b'{');
+            buffer.put_slice(&shared);
+            buffer.put_slice(b",\"offset\":");
+            put_number(buffer, block.offset + record.offset_in_block as u64);
+            buffer.put_slice(b",\"length\":");
+            put_number(buffer, record.bytes.len() as u64);
+            if let Ok(line) = std::str::from_utf8(line) {
+                buffer.put_slice(b",\"line\":");
+                put(buffer, line);
+            } else {
+                buffer.put_slice(b",\"line_base64\":");
+                put(buffer, &Base64(line));
+            }
+            if record.continues {
+                buffer.put_slice(b",\"continues\":true");
+            }
+            if let Some(writer) = &writer {
+                buffer.put_u8(b',');
+                buffer.put_slice(writer);
+            }
+            buffer.put_slice(b"}\n");
         }
         out.push(self.buffer.split().freeze());
     }
@@ -73,16 +87,28 @@ impl Format for Json {
             reason: "truncated",
             exact: lost.exact,
         };
-        put_line(&mut self.buffer, &entry);
+        put(&mut self.buffer, &entry);
+        self.buffer.put_u8(b'\n');
         out.push(self.buffer.split().freeze());
     }
 }
 
-/// Puts a record and the newline behind it at the end of `buffer`.
-fn put_line(buffer: &mut BytesMut, entry: &impl Serialize) {
-    let written = serde_json::to_writer(buffer.writer(), entry);
+/// Puts a value at the end of `buffer`.
+fn put(buffer: &mut BytesMut, value: &(impl Serialize + ?Sized)) {
+    let written = serde_json::to_writer(buffer.writer(), value);
     debug_assert!(written.is_ok(), "memory takes all it is given: {written:?}");
-    buffer.put_u8(b'\n');
+}
+
+fn put_number(buffer: &mut BytesMut, number: u64) {
+    buffer.put_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// The members of an object, without the braces around them.
+fn members(object: &impl Serialize) -> Bytes {
+    let mut text = BytesMut::new();
+    put(&mut text, object);
+    text.truncate(text.len() - 1);
+    text.freeze().slice(1..)
 }
 
 /// A record of bytes that nobody can read any more.
@@ -121,9 +147,15 @@ impl<'a> Named<'a> {
     }
 }
 
-/// A record as it is written. The order of the fields is the order in the line.
+/// What all records of a block begin with: put into words once. After it come, in this order:
+///
+/// * `offset`: of the record's first byte, in the file.
+/// * `length`: bytes in the file, the newline among them.
+/// * `line`: without its newline; or `line_base64`, where that is not UTF-8.
+/// * `continues`, where the line goes on in the next record of this file.
+/// * `writer`: who wrote it, where that is known.
 #[derive(Serialize)]
-struct Entry<'a> {
+struct Shared<'a> {
     /// When the bytes were read, not when they were written: UTC, with microseconds.
     time: &'a str,
     /// Where the path is not UTF-8, with U+FFFD in it, and `path_base64` beside it.
@@ -133,22 +165,12 @@ struct Entry<'a> {
     /// `MAJOR:MINOR`, as lsblk prints it.
     dev: &'a str,
     inode: u64,
-    /// Of the record's first byte, in the file.
-    offset: u64,
-    /// Bytes in the file, the newline among them.
-    length: usize,
-    /// Without its newline.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    line: Option<&'a str>,
-    /// In place of `line` where that is not UTF-8.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    line_base64: Option<Base64<'a>>,
-    /// The line goes on in the next record of this file.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    continues: bool,
-    /// Who wrote it, where that is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    writer: Option<&'a ByWhom<'a>>,
+}
+
+/// What all records of a block end with.
+#[derive(Serialize)]
+struct ByWriter<'a> {
+    writer: ByWhom<'a>,
 }
 
 /// Bytes that are written as base64, without a copy of it in between.
