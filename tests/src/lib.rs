@@ -18,7 +18,9 @@
 
 pub mod account;
 pub mod backend;
+pub mod bench;
 pub mod metrics;
+pub mod observe;
 pub mod place;
 pub mod remote;
 pub mod run;

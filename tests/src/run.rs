@@ -119,7 +119,9 @@ impl LogTail {
         Self { backend: Some(backend), ..Self::bare().args(["--backend", backend.word()]) }
     }
 
-    fn with_metrics(mut self) -> Self {
+    /// With metrics, wherever there is a port for them.
+    #[must_use]
+    pub fn with_metrics(mut self) -> Self {
         self.has_metrics = true;
         self.args(["--metrics", "127.0.0.1:0"])
     }
@@ -179,6 +181,13 @@ impl LogTail {
     #[must_use]
     pub fn unheard(mut self) -> Self {
         self.is_listened_to = false;
+        self
+    }
+
+    /// With its standard output going nowhere: it is not this process that takes the time to hear it.
+    #[must_use]
+    pub fn into_nothing(mut self) -> Self {
+        self.command.stdout(Stdio::null());
         self
     }
 

@@ -1,11 +1,13 @@
 //! log-tail's chores, as `cargo xtask SUBCOMMAND`: a file a subcommand.
 
+mod bench;
 mod coverage;
 mod ebpf;
 mod guest;
 mod kernel;
 mod packages;
 mod process;
+mod program;
 mod run;
 mod static_build;
 mod test;
@@ -26,6 +28,8 @@ enum Chore {
     Run(run::Options),
     /// Build the kernel program's checked-in object, or check that it is up to date.
     BuildEbpf(ebpf::Options),
+    /// Measure log-tail, case beside case.
+    Bench(bench::Options),
     /// Do everything that can be done to a followed file, on every kernel and filesystem, and write what came of it to
     /// docs/coverage.md.
     Coverage(coverage::Options),
@@ -46,6 +50,7 @@ fn main() -> ExitCode {
     let done = match Chore::parse() {
         Chore::Run(options) => run::run(&options),
         Chore::BuildEbpf(options) => ebpf::run(&options),
+        Chore::Bench(options) => bench::run(&options),
         Chore::Coverage(options) => coverage::run(&options),
         Chore::Test(options) => test::run(&options),
         Chore::Torture(options) => torture::run(&options),

@@ -4,25 +4,12 @@
 //! The program that does it is `torture` of the tests' package. What it is told is passed on as it is; it says
 //! itself what is wrong with it.
 
-use std::{
-    fs,
-    io::{self, Write as _},
-    path::PathBuf,
-    process::{Command, ExitCode},
-};
+use std::{path::PathBuf, process::ExitCode};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 
-use crate::{
-    guest::Stream,
-    kernel::Series,
-    process, static_build,
-    vm::{LOST, MachineOptions, Needs},
-    workspace,
-};
+use crate::{kernel::Series, program::Program, static_build, vm::MachineOptions};
 
-/// In the guest, what follows this line on standard output is not for the terminal: a report, by its option.
-const MARK: &str = "@torture-report@";
 /// Lines for a guest: its processors are twenty times slower.
 const GUEST_LINES: u64 = 20_000;
 /// Seconds of silence that mean something in a guest.
@@ -79,7 +66,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// What the program is told, but for the files: in a guest they have other names.
+    /// What the program is told, but for the files.
     fn words(&self) -> Vec<String> {
         let Self { minutes, runs, scenario, subject, backend, lines, quiet, list, .. } = self;
         let mut words = Vec::new();
@@ -95,119 +82,25 @@ impl Options {
         words
     }
 
-    fn files(&self) -> impl Iterator<Item = (&'static str, &PathBuf)> {
-        [("json", &self.json), ("markdown", &self.markdown)]
-            .into_iter()
-            .filter_map(|(option, file)| Some((option, file.as_ref()?)))
+    /// What it is told in a guest where it is not told otherwise.
+    fn words_of_guest(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        words.extend(self.lines.is_none().then(|| format!("--lines={GUEST_LINES}")));
+        words.extend(self.quiet.is_none().then(|| format!("--quiet={GUEST_QUIET}")));
+        words.extend(self.backend.is_none().then(|| "--backend=ebpf".to_owned()));
+        words
     }
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {
+    let reports = [("json", &options.json), ("markdown", &options.markdown)];
+    let torture = Program::new("torture", options.words(), reports);
     match &options.vm {
-        Some(kernel) => in_a_guest(options, kernel),
-        None => here(options),
-    }
-}
-
-fn here(options: &Options) -> Result<ExitCode> {
-    let log_tail = workspace::build_release("log-tail")?;
-    let build = ["build", "--quiet", "--release", "--package", "log-tail-tests", "--bin", "torture"];
-    let torture = workspace::only(workspace::build(workspace::cargo().args(build))?, "torture")?;
-    let mut command = Command::new(torture);
-    command.args(options.words()).env("LOG_TAIL_BIN", log_tail);
-    for (option, file) in options.files() {
-        command.arg(format!("--{option}")).arg(file);
-    }
-    let status = process::status(&mut command)?;
-    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
-}
-
-fn in_a_guest(options: &Options, kernel: &Series) -> Result<ExitCode> {
-    let programs = static_build::torture()?;
-    let needs = Needs { files: programs, ..Needs::default() };
-    let guest = options.machine.guest(kernel, needs, script(options))?;
-    let release = &guest.kernel.release;
-    eprintln!("xtask: booting {release}");
-    let mut split = Split::default();
-    let outcome = guest.boot(&mut |stream, bytes| {
-        match stream {
-            Stream::Stdout => {
-                let shown = split.take(bytes);
-                io::stdout().lock().write_all(&shown).and_then(|()| io::stdout().flush())
-            }
-            Stream::Stderr => io::stderr().lock().write_all(bytes),
+        Some(kernel) => {
+            let files = static_build::torture()?;
+            torture.run_in_guest(kernel, &options.machine, files, options.words_of_guest())
         }
-        .context("could not pass on what the torture says")
-    });
-    let ended = outcome.with_context(|| format!("could not boot {release}"))?.status();
-    let reports = split.finish();
-    let status = match ended {
-        Ok(status) => status,
-        Err(error) => {
-            eprintln!("xtask: kernel {release}, limit {} s: {error:#}", options.machine.timeout);
-            return Ok(ExitCode::from(LOST));
-        }
-    };
-    for (option, file) in options.files() {
-        let Some((_, text)) = reports.iter().find(|(name, _)| name == option) else {
-            bail!("the guest sent no report for {}", file.display());
-        };
-        fs::write(file, text).with_context(|| format!("could not write {}", file.display()))?;
-    }
-    Ok(ExitCode::from(status))
-}
-
-/// Runs it on the guest's disk, and sends the reports after what is for the terminal.
-fn script(options: &Options) -> String {
-    let mut words = vec!["/bin/torture".to_owned()];
-    words.extend(options.lines.is_none().then(|| format!("--lines={GUEST_LINES}")));
-    words.extend(options.quiet.is_none().then(|| format!("--quiet={GUEST_QUIET}")));
-    words.extend(options.backend.is_none().then(|| "--backend=ebpf".to_owned()));
-    words.extend(options.words());
-    words.extend(options.files().map(|(option, _)| format!("--{option}=/root/{option}")));
-    let words: Vec<_> = words.iter().map(|word| process::quoted(word)).collect();
-    let mut script = format!(
-        "export LOG_TAIL_BIN=/bin/log-tail LOG_TAIL_TEST_DIR=/ext4 RUST_BACKTRACE=1\n{}\ncode=$?\n",
-        words.join(" ")
-    );
-    for (option, _) in options.files() {
-        script.extend(["echo '", MARK, " ", option, "'; cat /root/", option, "\n"]);
-    }
-    script + "exit $code\n"
-}
-
-/// Divides what comes out of a guest into what is for the terminal and the reports after it.
-#[derive(Debug, Default)]
-struct Split {
-    /// A line whose end is yet to come.
-    open: Vec<u8>,
-    reports: Vec<(String, Vec<u8>)>,
-}
-
-impl Split {
-    /// What of it is for the terminal.
-    fn take(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut shown = Vec::new();
-        self.open.extend_from_slice(bytes);
-        while let Some(newline) = self.open.iter().position(|byte| *byte == b'\n') {
-            let rest = self.open.split_off(newline + 1);
-            let line = std::mem::replace(&mut self.open, rest);
-            let text = String::from_utf8_lossy(&line);
-            match (text.strip_prefix(MARK), self.reports.last_mut()) {
-                (Some(option), _) => self.reports.push((option.trim().to_owned(), Vec::new())),
-                (None, Some((_, report))) => report.extend(line),
-                (None, None) => shown.extend(line),
-            }
-        }
-        shown
-    }
-
-    /// The reports, by their options.
-    fn finish(mut self) -> Vec<(String, Vec<u8>)> {
-        if let Some((_, report)) = self.reports.last_mut() {
-            report.append(&mut self.open);
-        }
-        self.reports
+        None => torture.run_here(),
     }
 }
 
@@ -235,25 +128,7 @@ mod tests {
 
     #[test]
     fn a_guest_is_given_less_to_do_unless_told_otherwise() {
-        let script = script(&options("x --lines 7000 --json /x"));
-        assert!(
-            script.contains("/bin/torture --quiet=20 --backend=ebpf --lines=7000 --json=/root/json\n"),
-            "{script}"
-        );
-        assert!(script.contains("echo '@torture-report@ json'; cat /root/json\nexit $code\n"), "{script}");
-    }
-
-    #[test]
-    fn reports_are_told_from_what_is_for_the_terminal() {
-        let mut split = Split::default();
-        let mut shown = Vec::new();
-        for piece in
-            ["a row\nano", "ther\n@torture-rep", "ort@ json\n{\n}\n@torture-report@ markdown\n|", "x|"]
-        {
-            shown.extend(split.take(piece.as_bytes()));
-        }
-        assert_eq!(shown, b"a row\nanother\n");
-        let expected = [("json", "{\n}\n"), ("markdown", "|x|")];
-        assert_eq!(split.finish(), expected.map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec())));
+        assert_eq!(options("x --lines 7000").words_of_guest(), ["--quiet=20", "--backend=ebpf"]);
+        assert_eq!(options("x --quiet 7").words_of_guest(), ["--lines=20000", "--backend=ebpf"]);
     }
 }

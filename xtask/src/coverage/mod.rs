@@ -11,7 +11,7 @@ use std::{fs, path::PathBuf, process::ExitCode};
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
-    guest::{self, Filesystem, Stream},
+    guest::{self, Filesystem, Modules, Stream},
     kernel::Series,
     static_build,
     vm::{MachineOptions, Needs},
@@ -33,6 +33,9 @@ pub struct Options {
     #[command(flatten)]
     machine: MachineOptions,
 }
+
+/// Filesystems that would be places of their own, where a kernel had them.
+const WANTED: [&str; 1] = ["f2fs"];
 
 /// What is booted once.
 struct Boot {
@@ -70,6 +73,8 @@ fn measure(boot: &Boot, options: &Options, programs: &[(String, PathBuf)]) -> Re
     };
     let guest = options.machine.guest(&boot.kernel, needs, script(boot.backend))?;
     let release = guest.kernel.release.clone();
+    let modules = Modules::of(&guest.kernel.modules())?;
+    let lacks = WANTED.into_iter().filter(|filesystem| !modules.has(filesystem)).collect();
     eprintln!("xtask: {release}, {}: booting", boot.backend);
     let (mut text, mut said) = (String::new(), String::new());
     let outcome = guest.boot(&mut |stream, bytes| {
@@ -94,7 +99,7 @@ fn measure(boot: &Boot, options: &Options, programs: &[(String, PathBuf)]) -> Re
     if status != 0 || cells.is_empty() {
         bail!("the guest ended with status {status} after {} results; it said: {said}", cells.len());
     }
-    Ok(Measured { release, backend: boot.backend, cells })
+    Ok(Measured { release, backend: boot.backend, lacks, cells })
 }
 
 /// What the guest printed: a line a place, and below it a line each for what was done there.

@@ -18,6 +18,8 @@ pub struct Cell {
 pub struct Measured {
     pub release: String,
     pub backend: &'static str,
+    /// Filesystems that people log to, and this kernel has not.
+    pub lacks: Vec<&'static str>,
     pub cells: Vec<Cell>,
 }
 
@@ -129,6 +131,16 @@ pub fn page(measured: &[Measured]) -> Page {
     for place in PLACES.iter().filter(|place| !place.what.is_empty()) {
         let _ = writeln!(text, "* **{}**: {}.", place.name, place.what);
     }
+    let mut lacking: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for measured in measured.iter().filter(|measured| measured.backend == "ebpf") {
+        for filesystem in &measured.lacks {
+            lacking.entry(filesystem).or_default().push(&measured.release);
+        }
+    }
+    for (filesystem, kernels) in lacking {
+        let _ =
+            writeln!(text, "* **{filesystem}**: not tried; {} were built without it.", kernels.join(", "));
+    }
     let summary = format!("the kernel program told of {told} of {all} changes that could be made");
     Page { text, summary, unexplained }
 }
@@ -224,7 +236,7 @@ mod tests {
             };
             outcomes.iter().map(cell).collect::<Vec<_>>()
         });
-        Measured { release: release.to_owned(), backend, cells: cells.collect() }
+        Measured { release: release.to_owned(), backend, lacks: vec!["f2fs"], cells: cells.collect() }
     }
 
     #[test]
@@ -237,6 +249,11 @@ mod tests {
         assert!(page.text.contains("\n1. not done: no such thing.\n"), "{}", page.text);
         assert_eq!(page.summary, "the kernel program told of 48 of 48 changes that could be made");
         assert_eq!(page.unexplained, Vec::<String>::new());
+        assert!(
+            page.text.ends_with("**f2fs**: not tried; 5.10.0-1, 7.2.1-2 were built without it.\n"),
+            "{}",
+            page.text
+        );
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub use console::Trouble;
 use console::{Console, trouble};
 pub use disk::Filesystem;
 use initramfs::Initramfs;
-use modules::Modules;
+pub use modules::Modules;
 pub use side_by_side::side_by_side;
 
 const INIT: &str = include_str!("init.sh");

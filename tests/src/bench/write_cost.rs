@@ -1,0 +1,154 @@
+//! What a write takes, by who watches the file; and how much of that is the kernel program itself, by the kernel's own
+//! statistics.
+//!
+//! One thread appends 100 bytes at a time to a file that is in the page cache. What it takes is the time from before
+//! the first write to after the last; who watches runs beside it, on another processor if there is one.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::Write as _,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use anyhow::{Context as _, Result};
+
+use super::figure::Figure;
+use crate::{
+    backend::Backend,
+    metrics::Scrape,
+    place::Place,
+    run::{LogTail, Running},
+};
+
+/// Writes of one run.
+const WRITES: u32 = 20_000;
+/// Bytes of each.
+const LINE: [u8; 100] = {
+    let mut line = [b'x'; 100];
+    line[99] = b'\n';
+    line
+};
+
+/// Who watches.
+#[derive(Debug, Clone, Copy)]
+enum Watcher {
+    Nobody,
+    /// log-tail follows another file in another directory.
+    Elsewhere(Backend),
+    Follower(Backend),
+}
+
+impl Watcher {
+    fn case(self) -> &'static str {
+        match self {
+            Self::Nobody => "nobody watches",
+            Self::Elsewhere(Backend::Ebpf) => "eBPF, another file is followed",
+            Self::Elsewhere(_) => "inotify, another file is followed",
+            Self::Follower(Backend::Ebpf) => "eBPF, the file is followed",
+            Self::Follower(_) => "inotify, the file is followed",
+        }
+    }
+
+    /// Starts it.
+    fn start(self, place: &Files) -> Option<Running> {
+        let (backend, file) = match self {
+            Self::Nobody => return None,
+            Self::Elsewhere(backend) => (backend, &place.other),
+            Self::Follower(backend) => (backend, &place.log),
+        };
+        Some(LogTail::through(backend).into_nothing().args(["-n", "0"]).arg(file).follow())
+    }
+}
+
+struct Files {
+    place: Place,
+    log: PathBuf,
+    other: PathBuf,
+}
+
+impl Files {
+    fn new() -> Result<Self> {
+        let place = Place::new();
+        let [log, other] = ["logs/app.log", "others/other.log"].map(|name| place.path(name));
+        for file in [&log, &other] {
+            std::fs::create_dir_all(file.parent().context("a directory")?)?;
+            File::create(file)?;
+        }
+        Ok(Self { place, log, other })
+    }
+}
+
+/// Measures every case in turn, so many times.
+pub fn measure(runs: u32) -> Result<Vec<Figure>> {
+    let has_ebpf = crate::backend::chosen_here().0 == Backend::Ebpf;
+    let mut watchers =
+        vec![Watcher::Nobody, Watcher::Elsewhere(Backend::Inotify), Watcher::Follower(Backend::Inotify)];
+    if has_ebpf {
+        watchers.extend([Watcher::Elsewhere(Backend::Ebpf), Watcher::Follower(Backend::Ebpf)]);
+    } else {
+        eprintln!("bench: without eBPF, which this kernel refuses ('log-tail doctor' tells why)");
+    }
+    let files = Files::new().context("making the files")?;
+    let mut figures: Vec<Figure> =
+        watchers.iter().map(|watcher| Figure::new(watcher.case(), "ns a write")).collect();
+    let mut programs =
+        [("eBPF program, another file is followed", false), ("eBPF program, the file is followed", true)]
+            .map(|(case, is_followed)| (Figure::new(case, "ns a run of the kernel program"), is_followed));
+    for _ in 0..runs {
+        for (watcher, figure) in watchers.iter().zip(&mut figures) {
+            let running = watcher.start(&files);
+            figure
+                .values
+                .push(write(&files.log).with_context(|| format!("writing while {}", watcher.case()))?);
+            if let Some(running) = running {
+                running.terminate();
+            }
+        }
+        if has_ebpf {
+            for (figure, is_followed) in &mut programs {
+                figure.values.push(run_time(&files, *is_followed)?);
+            }
+        }
+    }
+    if has_ebpf {
+        figures.extend(programs.map(|(figure, _)| figure));
+    }
+    drop(files.place);
+    Ok(figures)
+}
+
+/// Nanoseconds a write.
+#[expect(clippy::cast_precision_loss, reason = "far fewer nanoseconds than 2^52")]
+fn write(log: &Path) -> Result<f64> {
+    let mut file = OpenOptions::new().append(true).open(log)?;
+    file.set_len(0)?;
+    let began = Instant::now();
+    for _ in 0..WRITES {
+        file.write_all(&LINE)?;
+    }
+    Ok(began.elapsed().as_nanos() as f64 / f64::from(WRITES))
+}
+
+/// Nanoseconds that one run of the program behind `vfs_write` takes, by the kernel's statistics: what the kernel itself
+/// takes to get there and back is not in it.
+fn run_time(files: &Files, is_followed: bool) -> Result<f64> {
+    let file = if is_followed { &files.log } else { &files.other };
+    let running = LogTail::through(Backend::Ebpf)
+        .into_nothing()
+        .with_metrics()
+        .args(["-n", "0", "--measure-cost"])
+        .arg(file)
+        .follow();
+    let before = running.scrape();
+    write(&files.log)?;
+    let after = running.scrape();
+    running.terminate();
+    let grown = |name: &str| {
+        let series = format!("{name}{{hook=\"vfs_write\",by=\"fexit\"}}");
+        let value =
+            |scrape: &Scrape| scrape.find(&series).with_context(|| format!("no {series} among the metrics"));
+        Ok::<_, anyhow::Error>(value(&after)? - value(&before)?)
+    };
+    Ok(grown("log_tail_hook_run_time_seconds_total")? * 1e9 / grown("log_tail_hook_runs_total")?)
+}
