@@ -217,10 +217,22 @@ pub const OPERATION_WENT: u32 = 11;
 /// An inode without a name is no longer open anywhere: its number may be another's now.
 pub const OPERATION_FREED: u32 = 12;
 
-/// In the map of followed inodes, where events are told: this one's are.
+/// In the map of followed inodes, where events are told: this one has a name in an observed directory that a rename
+/// takes from it, and nothing else is told of it.
+pub const LEAVING: u32 = 0;
+/// As [`LEAVING`]: everything is told of this one, because user space asked for it.
 pub const OBSERVED: u32 = 1;
-/// In the map of followed inodes, where events are told: this one's are not, although its directory is observed.
-pub const IGNORED: u32 = 2;
+
+/// As [`LEAVING`]: everything is told of an inode that got its name at this moment. Where user space does not want it,
+/// it says so of that moment, and does not take back a name that came after.
+#[must_use]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "what is told of one inode within four seconds is told apart"
+)]
+pub fn observed_since(time_ns: u64) -> u32 {
+    time_ns as u32 | 2
+}
 
 /// How many programs stand on one function where every write is told and the kernel may skip any: see
 /// `log-tail-ebpf/src/events/hooks.rs`.

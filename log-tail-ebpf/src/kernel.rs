@@ -40,6 +40,7 @@ offsets! {
     DIO_KIOCB = "iomap_dio.iocb";
     TASK_MIGRATION_DISABLED = "task_struct.migration_disabled";
     TASK_FLAGS = "task_struct.flags";
+    TASK_WRITE_CALLS = "task_struct.ioac.syscw";
 }
 
 /// The file type bits of `inode.i_mode`: include/uapi/linux/stat.h.
@@ -244,6 +245,17 @@ pub fn is_kernel_thread(task: u64) -> bool {
     let flags = (task + TASK_FLAGS.load()) as *const u32;
     // SAFETY: the helper refuses an address that is none.
     unsafe { bpf_probe_read_kernel(flags) }.is_ok_and(|flags| flags & PF_KTHREAD != 0)
+}
+
+/// How many system calls of the task at this address have written something, or tried to. `None` where the kernel
+/// does not count them, or does not let it be read.
+#[inline(always)]
+pub fn write_calls(task: u64) -> Option<u64> {
+    if TASK_WRITE_CALLS.load() == 0 {
+        return None;
+    }
+    // SAFETY: the helper refuses an address that is none.
+    unsafe { bpf_probe_read_kernel((task + TASK_WRITE_CALLS.load()) as *const u64) }.ok()
 }
 
 impl Changes {

@@ -34,6 +34,7 @@ use log_tail_common::{
 };
 
 use crate::{
+    events::Counted,
     kernel::{Changes, Dentry, Dio, File, Kiocb, Request, Task},
     maps::{Ring, bell_of, ended, will_end},
     skipped::switched,
@@ -47,8 +48,14 @@ const FALLOC_FL_COLLAPSE_RANGE: i32 = 0x08;
 #[inline(always)]
 fn wrote(ctx: &impl EbpfContext, operation: u32, file: File, returned: i64, place: Place, ring: Ring) -> i32 {
     if events::are_told() {
-        return events::returned(operation, file, returned, place);
+        return events::returned(operation, file, returned, place, events::Which::UP_TO);
     }
+    hint(ctx, file, returned, place, ring)
+}
+
+/// As [`wrote`], where hints are told.
+#[inline(always)]
+fn hint(ctx: &impl EbpfContext, file: File, returned: i64, place: Place, ring: Ring) -> i32 {
     let inode = file.inode();
     if returned > 0
         && inode.is_regular()
@@ -101,8 +108,35 @@ macro_rules! on_write {
     };
 }
 
-on_write!("vfs_write", vfs_write, vfs_write_plain, OPERATION_WRITE, file: 0, behind: 3, arguments: 4);
-on_write!("vfs_writev", vfs_writev, vfs_writev_plain, OPERATION_WRITE, file: 0, behind: 3, arguments: 5);
+/// As [`on_write`], for functions that a system call to write is made of: the kernel counts those, so that each is known
+/// from the next.
+macro_rules! on_write_call {
+    ($function:literal, $exchange:ident, $plain:ident, arguments: $arguments:literal, $counted:path) => {
+        #[doc = concat!("After `", $function, "`.")]
+        #[fexit(function = $function)]
+        fn $exchange(ctx: FExitContext) -> i32 {
+            call_wrote(&ctx, ctx.arg($arguments), Ring::Exchange, $counted)
+        }
+
+        #[doc = concat!("After `", $function, "`, where the verifier knows no `xchg`.")]
+        #[fexit(function = $function)]
+        fn $plain(ctx: FExitContext) -> i32 {
+            call_wrote(&ctx, ctx.arg($arguments), Ring::Plain, $counted)
+        }
+    };
+}
+
+#[inline(always)]
+fn call_wrote(ctx: &FExitContext, returned: i64, ring: Ring, counted: Counted) -> i32 {
+    let (file, place) = (File(ctx.arg(0)), behind(ctx, 3));
+    if events::are_told() {
+        return events::called_to_write(file, returned, place, counted);
+    }
+    hint(ctx, file, returned, place, ring)
+}
+
+on_write_call!("vfs_write", vfs_write, vfs_write_plain, arguments: 4, Counted::Within);
+on_write_call!("vfs_writev", vfs_writev, vfs_writev_plain, arguments: 5, Counted::Behind);
 // splice, sendfile: of the file that was named, which may be an overlay's. Before 5.11 the offset is at an address of
 // user space's, where it is none of the kernel's: then nobody says.
 on_write!("do_splice", do_splice, do_splice_plain, OPERATION_SPLICE, file: 2, behind: 3, arguments: 6);
@@ -142,7 +176,7 @@ fn vfs_fallocate(ctx: FExitContext) -> i32 {
     if events::are_told() {
         if ctx.arg::<i32>(4) == 0 {
             let (mode, from, length): (u32, u64, u64) = (ctx.arg(1), ctx.arg(2), ctx.arg(3));
-            events::wrote(inode, OPERATION_FALLOCATE, from, from + length, mode);
+            events::did(inode, OPERATION_FALLOCATE, from, from + length, mode);
         } else {
             events::failed(inode);
         }
@@ -274,7 +308,7 @@ macro_rules! on_truncate {
             let (inode, returned) = (Dentry(ctx.arg($dentry)).inode(), ctx.arg::<i32>($arguments));
             if events::are_told() {
                 if returned == 0 {
-                    events::wrote(inode, OPERATION_TRUNCATE, size, size, 0);
+                    events::did(inode, OPERATION_TRUNCATE, size, size, 0);
                 } else {
                     events::failed(inode);
                 }

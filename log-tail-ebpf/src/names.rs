@@ -70,9 +70,6 @@ fn d_exchange(ctx: FExitContext) -> i32 {
 /// `dentry` is a new name of an inode.
 #[inline(always)]
 fn came(ctx: &impl EbpfContext, dentry: Dentry) -> i32 {
-    if events::are_told() {
-        return events::created(dentry);
-    }
     entry_changed(ctx, dentry, HINT_ENTRY_CAME, false);
     0
 }

@@ -14,7 +14,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use log_tail_tests::{backend::is_ebpf_or_skip, prelude::*, run::records};
+use log_tail_tests::{
+    backend::is_ebpf_or_skip,
+    observe::{deeds, lines, observe, only_events},
+    prelude::*,
+    run::records,
+};
 use nix::{
     fcntl::{FallocateFlags, copy_file_range, fallocate},
     sys::{sendfile::sendfile, signal::Signal},
@@ -30,47 +35,10 @@ const WRITES: u64 = 16_000;
 /// Tells the process that [`a_writer`] is to be: where to write, and how often.
 const WRITER: &str = "LOG_TAIL_WRITER";
 
-fn observe(args: &[&str], paths: &[&Path]) -> Running {
-    let backend = wanted_backend().map_or_else(Vec::new, |backend| vec!["--backend", backend.word()]);
-    let running = LogTail::bare()
-        .arg("observe")
-        .args(backend)
-        .args(["--format", "json"])
-        .args(args)
-        .args(paths)
-        .start();
-    running.wait_for_stderr("what is observed", |lines| {
-        lines.iter().any(|line| line.starts_with("log-tail: observing "))
-    });
-    running
-}
-
-/// Those of the lines that tell of an event, and not of events that are missing.
-fn only_events(stdout: &[u8]) -> Vec<Value> {
-    records(stdout).into_iter().filter(|line| line.get("op").is_some()).collect()
-}
-
-fn lines(stdout: &[u8]) -> usize {
-    stdout.split(|byte| *byte == b'\n').count() - 1
-}
-
 /// Waits until so many events were shown.
 fn events(running: &Running, count: usize) -> Vec<Value> {
     running.wait_until_stdout(&format!("{count} events"), |stdout| lines(stdout) >= count);
     records(&running.stdout())
-}
-
-/// What was done to which file, by their last names.
-fn deeds(events: &[Value]) -> Vec<String> {
-    let last = |value: &Value| {
-        let path = Path::new(value.as_str().unwrap_or("?")).file_name();
-        path.map_or_else(|| "?".to_owned(), |name| name.to_string_lossy().into_owned())
-    };
-    let deed = |event: &Value| {
-        let from = event.get("from").map(|from| format!("{} -> ", last(from))).unwrap_or_default();
-        format!("{} {from}{}", event["op"].as_str().unwrap_or("?"), last(&event["path"]))
-    };
-    events.iter().map(deed).collect()
 }
 
 fn start_writers(log: &Path, writes: u64) -> Vec<Child> {
@@ -253,15 +221,18 @@ fn only_what_was_asked_for_is_shown() {
     let (log, other) = (place.path("app.log"), place.path("other.log"));
     create(&other, "");
     let pattern: PathBuf = place.path("app*");
-    let observing = observe(&["--op", "create,truncate"], &[&pattern]);
-    append(&log, "not shown\n");
-    append(&other, "neither\n");
+    let observing = observe(&["--op", "create,write,truncate"], &[&pattern]);
+    append(&log, "shown\n");
+    append(&other, "not shown\n");
     create(&other, "");
     // inotify tells of a truncation only where the size was seen before.
-    events(&observing, 1);
+    events(&observing, 2);
     create(&log, "");
-    let shown = events(&observing, 2);
-    assert_eq!(deeds(&shown), ["create app.log", "truncate app.log"]);
+    events(&observing, 3);
+    fs::rename(&log, place.path("app.log.1")).unwrap();
+    create(&log, "");
+    let shown = events(&observing, 4);
+    assert_eq!(deeds(&shown), ["create app.log", "write app.log", "truncate app.log", "create app.log"]);
     observing.terminate();
 }
 

@@ -1,5 +1,6 @@
 //! Programs that are loaded only where events are told: before the functions that write, so that it is known how large
-//! the file was; and more of them on the functions that write most.
+//! the file was; before those that give names, so that not even the first write is missed; and more of them on the
+//! functions that write most.
 //!
 //! A task that is preempted inside a program keeps the kernel from running it for others on that processor (see
 //! `skipped.rs`). But it is inside of one program at a time. So on kernels where that happens, [`TIMES`] equal programs
@@ -14,12 +15,11 @@ use aya_ebpf::{
     macros::{fentry, fexit},
     programs::{FEntryContext, FExitContext},
 };
-use log_tail_common::OPERATION_WRITE;
 
-use super::{begin, freed, returned};
+use super::{Counted, begin, called_to_write, freed, will_come};
 use crate::{
     behind,
-    kernel::{File, Inode},
+    kernel::{Dentry, File, Inode},
 };
 
 /// Before functions that write to the file in argument `$file`.
@@ -52,27 +52,47 @@ before_write! {
 
 /// The same again as after these functions, for the times that the first ones are skipped.
 macro_rules! again {
-    ($($function:literal arguments: $arguments:literal: $($name:ident)*;)*) => {
+    ($($function:literal arguments: $arguments:literal, $counted:path: $($name:ident)*;)*) => {
         $($(
             #[doc = concat!("After `", $function, "`, again.")]
             #[fexit(function = $function)]
             fn $name(ctx: FExitContext) -> i32 {
-                returned(OPERATION_WRITE, File(ctx.arg(0)), ctx.arg($arguments), behind(&ctx, 3))
+                called_to_write(File(ctx.arg(0)), ctx.arg($arguments), behind(&ctx, 3), $counted)
             }
         )*)*
     };
 }
 
 again! {
-    "vfs_write" arguments: 4:
+    "vfs_write" arguments: 4, Counted::Within:
         vfs_write_2 vfs_write_3 vfs_write_4 vfs_write_5 vfs_write_6 vfs_write_7 vfs_write_8;
-    "vfs_writev" arguments: 5:
+    "vfs_writev" arguments: 5, Counted::Behind:
         vfs_writev_2 vfs_writev_3 vfs_writev_4 vfs_writev_5 vfs_writev_6 vfs_writev_7 vfs_writev_8;
 }
 
-/// An inode leaves the memory.
-#[fentry(function = "security_inode_free")]
-fn before_security_inode_free(ctx: FEntryContext) -> i32 {
+/// Before functions that give an inode a name. Behind them, others may have written to it by that name.
+macro_rules! before_name {
+    ($($function:literal $name:ident;)*) => {
+        $(
+            #[doc = concat!("Before `", $function, "`.")]
+            #[fentry(function = $function)]
+            fn $name(ctx: FEntryContext) -> i32 {
+                will_come(Dentry(ctx.arg(0)), Inode(ctx.arg(1)));
+                0
+            }
+        )*
+    };
+}
+
+before_name! {
+    "d_instantiate" before_d_instantiate;
+    "d_instantiate_new" before_d_instantiate_new;
+    "d_make_persistent" before_d_make_persistent;
+}
+
+/// An inode leaves the memory. A filesystem calls it before it gives the inode's number to another one.
+#[fentry(function = "clear_inode")]
+fn before_clear_inode(ctx: FEntryContext) -> i32 {
     freed(Inode(ctx.arg(0)));
     0
 }

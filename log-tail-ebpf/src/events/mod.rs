@@ -5,24 +5,25 @@
 //! One call may come through several hooks: a splice that writes through `vfs_iter_write`, say. Each hook notes before
 //! its function that a call of this task begins on this inode ([`begin`]), and whichever ends first, the innermost,
 //! tells of it ([`wrote`]); the others find that noted. So do the programs that stand on one function several times
-//! (see [`hooks`]).
+//! (see [`hooks`]). Which call it is ([`Which`]) must not rest on [`begin`] alone, which the kernel may skip.
 
 mod hooks;
 
 use aya_ebpf::{
     Global,
-    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns},
+    bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST},
+    helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, bpf_ktime_get_ns},
     macros::map,
-    maps::{Array, LruHashMap},
+    maps::{Array, HashMap, LruHashMap},
 };
 use log_tail_common::{
-    Event, HINT_EVENT, HINT_NAMED_EVENT, InodeKey, MISSING_CROWDED, MISSING_INODES, MISSING_NO_ROOM, NOWHERE,
-    NamedEvent, OBSERVED, OPERATION_CAME, OPERATION_FREED, OPERATION_MOVED_AWAY, OPERATION_MOVED_FROM,
-    OPERATION_MOVED_TO, OPERATION_WENT, Span,
+    Event, HINT_EVENT, HINT_NAMED_EVENT, InodeKey, LEAVING, MISSING_CROWDED, MISSING_INODES, MISSING_NO_ROOM,
+    NOWHERE, NamedEvent, OPERATION_CAME, OPERATION_FREED, OPERATION_MOVED_AWAY, OPERATION_MOVED_FROM,
+    OPERATION_MOVED_TO, OPERATION_WENT, OPERATION_WRITE, Span, observed_since,
 };
 
 use crate::{
-    kernel::{Dentry, File, Inode},
+    kernel::{Dentry, File, Inode, write_calls},
     maps::{FOLLOWED, HINTS, add, read_name},
     written::{self, Place},
 };
@@ -54,8 +55,36 @@ struct Begun {
     size_plus_one: u64,
     /// 1 once it was told of.
     told: u64,
-    /// The offset behind the bytes that were told of.
+    /// Of the last one that was told: the offset behind its bytes.
     to: u64,
+    /// Of the last one that was told: its number, if it has one.
+    number: u64,
+}
+
+/// How a call is known from the one before it, on the same inode by the same task. Not an enum: a value that is not
+/// set is none that the verifier lets pass.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Which(u64);
+
+impl Which {
+    /// Of those that lie in each other: they reach up to the same offset.
+    pub const UP_TO: Self = Self(0);
+    /// Nobody else tells of it.
+    const ALONE: Self = Self(u64::MAX);
+
+    /// By the number of the system call, of which so many have been counted.
+    #[inline(always)]
+    fn counted(calls: u64, counted: Counted) -> Self {
+        // One that is counted behind its function, and the one that came before it, would have one number.
+        Self(calls * 2 + 1 + u64::from(counted == Counted::Behind))
+    }
+}
+
+/// Whether the kernel counts a system call within the function, or behind it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Counted {
+    Within,
+    Behind,
 }
 
 /// The calls that tasks are inside of, and the last ones they were. Sized by the loader.
@@ -66,10 +95,19 @@ static BEGUN: LruHashMap<Call, Begun> = LruHashMap::with_max_entries(1, 0);
 #[map]
 static MISSING: Array<u64> = Array::with_max_entries(3, 0);
 
+/// Inodes that user space does not want, although they have a name in an observed directory: since when they had it.
+/// Sized by the loader.
+#[map]
+static IGNORED: HashMap<InodeKey, u32> = HashMap::with_max_entries(1, BPF_F_NO_PREALLOC);
+
 #[inline(always)]
 fn is_observed(inode: Inode) -> bool {
-    // SAFETY: a non-NULL map value; user space replaces it whole or not at all.
-    FOLLOWED.get_ptr(inode.key()).is_some_and(|value| unsafe { *value } == OBSERVED)
+    let key = inode.key();
+    let Some(since) = FOLLOWED.get_ptr(key) else { return false };
+    // SAFETY: a non-NULL map value, which is replaced whole.
+    let since = unsafe { *since };
+    // SAFETY: as above.
+    since != LEAVING && IGNORED.get_ptr(key).is_none_or(|ignored| unsafe { *ignored } != since)
 }
 
 #[inline(always)]
@@ -80,48 +118,78 @@ fn call(inode: Inode) -> Call {
 /// This task's call on the inode begins.
 #[inline(never)]
 pub fn begin(inode: Inode) {
-    if is_observed(inode) {
-        let _ = BEGUN.insert(call(inode), Begun { size_plus_one: inode.size() + 1, told: 0, to: 0 }, 0);
+    if !is_observed(inode) {
+        return;
+    }
+    let size_plus_one = inode.size() + 1;
+    if let Some(begun) = BEGUN.get_ptr_mut(call(inode)) {
+        // SAFETY: a non-NULL map value of this task's.
+        let begun = unsafe { &mut *begun };
+        // What was told stays known: it may be the call that this one is a part of.
+        begun.size_plus_one = size_plus_one;
+        begun.told = 0;
+    } else {
+        let _ = BEGUN.insert(call(inode), Begun { size_plus_one, told: 0, to: 0, number: 0 }, 0);
     }
 }
 
 /// This task's call on the inode, which reached up to this offset, ended: the size, plus 1, when it began, 0 where that is
 /// not known. `None` where another program has told of it.
 #[inline(always)]
-fn end(inode: Inode, to: u64) -> Option<u64> {
-    let call = call(inode);
-    let Some(begun) = BEGUN.get_ptr_mut(call) else {
-        let _ = BEGUN.insert(call, Begun { size_plus_one: 0, told: 1, to }, 0);
+fn end(inode: Inode, to: u64, which: Which) -> Option<u64> {
+    let Which(number) = which;
+    let Some(begun) = BEGUN.get_ptr_mut(call(inode)) else {
+        let _ = BEGUN.insert(call(inode), Begun { size_plus_one: 0, told: 1, to, number }, 0);
         return Some(0);
     };
     // SAFETY: a non-NULL map value of this task's.
     let begun = unsafe { &mut *begun };
-    let Begun { size_plus_one, told, to: told_to } = *begun;
-    if told != 0 && told_to == to {
+    let is_begun = begun.told == 0;
+    let is_told = match which {
+        Which::UP_TO => begun.to == to,
+        Which::ALONE => false,
+        Which(number) => begun.number == number,
+    };
+    if is_told && !is_begun {
         return None;
     }
     begun.told = 1;
     begun.to = to;
-    // Told up to elsewhere, it was another call, and the beginning of this one was skipped.
-    Some(if told == 0 { size_plus_one } else { 0 })
+    begun.number = number;
+    // Where it was told already, that was another call, and the beginning of this one was skipped.
+    Some(if is_begun { begun.size_plus_one } else { 0 })
 }
 
-/// The call failed: what was noted of it is another's by the next.
+/// The call failed: it changes nothing of what was told of the one that it may be a part of.
 #[inline(never)]
 pub fn failed(inode: Inode) {
-    if is_observed(inode) {
-        let _ = BEGUN.remove(call(inode));
+    if is_observed(inode)
+        && let Some(begun) = BEGUN.get_ptr_mut(call(inode))
+    {
+        // SAFETY: a non-NULL map value of this task's.
+        unsafe { (*begun).told = 1 };
     }
+}
+
+/// A system call to write to `file` returned how many bytes it wrote there, or an error.
+#[inline(always)]
+pub fn called_to_write(file: File, returned_value: i64, place: Place, counted: Counted) -> i32 {
+    // SAFETY: a helper without arguments; what it gives is an address to be read with another helper only.
+    let which = match write_calls(unsafe { bpf_get_current_task() }) {
+        Some(calls) => Which::counted(calls, counted),
+        None => Which::UP_TO,
+    };
+    returned(OPERATION_WRITE, file, returned_value, place, which)
 }
 
 /// A call that writes to `file` returned how many bytes it wrote there, or an error.
 #[inline(always)]
-pub fn returned(operation: u32, file: File, returned: i64, place: Place) -> i32 {
+pub fn returned(operation: u32, file: File, returned: i64, place: Place, which: Which) -> i32 {
     let inode = file.inode();
     if inode.is_regular() {
         if returned > 0 {
             let span = place.span(returned as u64).unwrap_or(NOWHERE);
-            wrote(inode, operation, span.from, span.to, 0);
+            wrote(inode, operation, span.from, span.to, which.0);
         } else {
             failed(inode);
         }
@@ -129,14 +197,25 @@ pub fn returned(operation: u32, file: File, returned: i64, place: Place) -> i32 
     0
 }
 
-/// The call wrote these bytes, or did something else to the inode that has a place in it.
+/// The call wrote these bytes, as far as nobody else has told so.
 #[inline(never)]
-pub fn wrote(inode: Inode, operation: u32, from: u64, to: u64, detail: u32) {
-    if !is_observed(inode) {
-        return;
+fn wrote(inode: Inode, operation: u32, from: u64, to: u64, which: u64) {
+    ended(inode, operation, Span { from, to }, 0, Which(which));
+}
+
+/// The call did something to the inode that has a place in it.
+#[inline(never)]
+pub fn did(inode: Inode, operation: u32, from: u64, to: u64, detail: u32) {
+    ended(inode, operation, Span { from, to }, detail, Which::ALONE);
+}
+
+#[inline(always)]
+fn ended(inode: Inode, operation: u32, span: Span, detail: u32, which: Which) {
+    if is_observed(inode)
+        && let Some(size_before_plus_one) = end(inode, span.to, which)
+    {
+        tell(Event { span, size_before_plus_one, detail, ..event(inode, operation) });
     }
-    let Some(size_before_plus_one) = end(inode, to) else { return };
-    tell(Event { span: Span { from, to }, size_before_plus_one, detail, ..event(inode, operation) });
 }
 
 /// Bytes were written by a call that ends elsewhere, or whose place nobody tells: nothing is known of its beginning.
@@ -147,37 +226,42 @@ pub fn completed(inode: Inode, operation: u32, from: u64, to: u64) {
     }
 }
 
-/// The inode bears the name of `dentry` now. In an observed directory it is observed from now on, without user space,
-/// which may be late.
+/// The inode is about to bear the name of `dentry`, and nobody else has it open. In an observed directory it is observed
+/// from now on, without user space, which may be late.
 #[inline(never)]
-pub fn came(dentry: Dentry, operation: u32) {
-    let inode = dentry.inode();
+fn will_come(dentry: Dentry, inode: Inode) {
     // A name without an inode: 5.10 faults on reading through NULL.
     if inode.0.is_null() {
         return;
     }
     let directory = dentry.parent().inode();
     if is_observed(directory) {
-        if FOLLOWED.insert(inode.key(), OBSERVED, 0).is_err() {
-            miss(MISSING_INODES);
-        }
-        tell_named(event(inode, operation), directory.key(), dentry);
-    } else if operation == OPERATION_MOVED_TO && is_observed(inode) {
-        tell(event(inode, OPERATION_MOVED_AWAY));
+        observe(inode, OPERATION_CAME, directory, dentry);
     }
 }
 
-/// As [`came`], of a name that was created, or linked.
-#[inline(always)]
-pub fn created(dentry: Dentry) -> i32 {
-    came(dentry, OPERATION_CAME);
-    0
+/// A rename gave the inode the name of `dentry`.
+#[inline(never)]
+pub fn moved(dentry: Dentry) {
+    let (inode, directory) = (dentry.inode(), dentry.parent().inode());
+    if is_observed(directory) {
+        return observe(inode, OPERATION_MOVED_TO, directory, dentry);
+    }
+    let Some(since) = FOLLOWED.get_ptr(inode.key()) else { return };
+    // SAFETY: a non-NULL map value, which is replaced whole.
+    if unsafe { *since } == LEAVING {
+        let _ = FOLLOWED.remove(inode.key());
+    }
+    tell(event(inode, OPERATION_MOVED_AWAY));
 }
 
-/// As [`came`], of a rename.
 #[inline(always)]
-pub fn moved(dentry: Dentry) {
-    came(dentry, OPERATION_MOVED_TO);
+fn observe(inode: Inode, operation: u32, directory: Inode, dentry: Dentry) {
+    let event = event(inode, operation);
+    if FOLLOWED.insert(inode.key(), observed_since(event.time_ns), 0).is_err() {
+        miss(MISSING_INODES);
+    }
+    tell_named(event, directory.key(), dentry);
 }
 
 /// A rename is about to take the name from its inode.
@@ -185,7 +269,10 @@ pub fn moved(dentry: Dentry) {
 pub fn will_move(dentry: Dentry) {
     let directory = dentry.parent().inode();
     if is_observed(directory) {
-        tell_named(event(dentry.inode(), OPERATION_MOVED_FROM), directory.key(), dentry);
+        let inode = dentry.inode();
+        // So that it is told where it goes, too.
+        let _ = FOLLOWED.insert(inode.key(), LEAVING, BPF_NOEXIST.into());
+        tell_named(event(inode, OPERATION_MOVED_FROM), directory.key(), dentry);
     }
 }
 
@@ -203,6 +290,7 @@ pub fn went(dentry: Dentry) {
 #[inline(never)]
 fn freed(inode: Inode) {
     if inode.links() == 0 && FOLLOWED.remove(inode.key()).is_ok() {
+        let _ = IGNORED.remove(inode.key());
         tell(blank(inode.key(), OPERATION_FREED));
     }
 }
@@ -254,16 +342,29 @@ pub fn crowded() {
     miss(MISSING_CROWDED);
 }
 
+/// Another event tells of the same to whoever observes, or nobody has to be told.
+#[inline(always)]
+fn is_half(operation: u32) -> bool {
+    operation == OPERATION_MOVED_FROM || operation == OPERATION_FREED
+}
+
+#[inline(always)]
+fn no_room(operation: u32) {
+    if !is_half(operation) {
+        miss(MISSING_NO_ROOM);
+    }
+}
+
 #[inline(always)]
 fn tell(event: Event) {
-    let Some(mut entry) = HINTS.reserve::<Event>(0) else { return miss(MISSING_NO_ROOM) };
+    let Some(mut entry) = HINTS.reserve::<Event>(0) else { return no_room(event.operation) };
     entry.write(event);
     entry.submit(0);
 }
 
 #[inline(always)]
 fn tell_named(event: Event, directory: InodeKey, dentry: Dentry) {
-    let Some(mut entry) = HINTS.reserve::<NamedEvent>(0) else { return miss(MISSING_NO_ROOM) };
+    let Some(mut entry) = HINTS.reserve::<NamedEvent>(0) else { return no_room(event.operation) };
     let record = entry.as_mut_ptr();
     // SAFETY: `record` points to reserved memory as large as the type; every member is written but
     // the unused end of the name.

@@ -4,8 +4,8 @@ use std::ffi::OsString;
 
 use clap::Args;
 
-use super::{Backend, OutputFormat};
-use crate::events::{Filter, Operation};
+use super::Backend;
+use crate::events::{Filter, Operation, Show};
 
 /// What to observe, and what of it to show.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,7 +15,7 @@ pub struct Observe {
     /// Which events are shown.
     pub filter: Filter,
     /// What an event looks like.
-    pub format: OutputFormat,
+    pub format: Show,
     /// How to learn of events.
     pub backend: Backend,
     /// Size of the ring in bytes, for tests of its overflow.
@@ -52,8 +52,8 @@ pub(super) struct ObserveArgs {
     op: Vec<Operation>,
 
     /// What an event looks like
-    #[arg(long, value_enum, default_value_t = OutputFormat::Text)]
-    format: OutputFormat,
+    #[arg(long, value_enum, default_value_t = Show::Text)]
+    format: Show,
 
     /// How to learn of events
     #[arg(long, value_enum, default_value_t = Backend::Auto)]

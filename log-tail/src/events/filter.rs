@@ -48,7 +48,10 @@ fn fits<T>(wanted: &[T], is: impl Fn(&T) -> bool) -> bool {
 }
 
 fn lies_in(path: &str, wanted: &str) -> bool {
-    let wanted = wanted.trim_end_matches('/');
+    let (path, wanted) = (path.trim_start_matches('/'), wanted.trim_matches('/'));
+    if wanted.is_empty() {
+        return true;
+    }
     path.strip_prefix(wanted).is_some_and(|below| below.is_empty() || below.starts_with('/'))
 }
 
@@ -89,7 +92,7 @@ mod tests {
             cgroups: vec![cgroup.into()],
             operations: vec![Operation::Truncate, Operation::Write],
         };
-        for cgroup in ["/", "/system.slice", "/system.slice/", "/system.slice/cron.service"] {
+        for cgroup in ["/", "/system.slice", "/system.slice/", "system.slice", "/system.slice/cron.service"] {
             assert!(both(cgroup).keeps(&ours), "{cgroup}");
         }
         assert!(!both("/system.slice/cron").keeps(&ours), "a name is whole");

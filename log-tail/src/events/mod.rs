@@ -5,6 +5,7 @@
 //! exactly, those that the kernel skipped at most. inotify tells less, and what it cannot tell is said at the start.
 
 mod filter;
+mod names;
 mod operation;
 mod paths;
 mod renames;
@@ -18,7 +19,7 @@ use std::{ops::Range, os::fd::BorrowedFd, path::PathBuf, sync::Arc, time::System
 
 use anyhow::Context as _;
 
-pub use self::{filter::Filter, operation::Operation, run::run};
+pub use self::{filter::Filter, operation::Operation, run::run, show::Show};
 use self::{through_ebpf::ThroughEbpf, through_inotify::ThroughInotify, wanted::Wanted};
 use crate::{
     choose,

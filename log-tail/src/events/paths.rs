@@ -1,59 +1,101 @@
-//! By which name each observed file is known.
+//! By which names each observed file is known.
 
 use std::path::{Path, PathBuf};
 
 use log_tail_common::InodeKey;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
-/// The files that are observed, and those that are not although their directory is.
+/// The files that are observed.
 #[derive(Debug, Default)]
 pub struct Paths {
-    by_inode: FxHashMap<InodeKey, PathBuf>,
+    by_inode: FxHashMap<InodeKey, Names>,
     by_path: FxHashMap<PathBuf, InodeKey>,
-    ignored: FxHashSet<InodeKey>,
+}
+
+/// A file's names.
+#[derive(Debug, Default)]
+struct Names {
+    /// Those that it bears, the last one it was given at the end.
+    borne: Vec<PathBuf>,
+    /// The one that it bore last, where it bears none, and is nowhere else now.
+    last: Option<PathBuf>,
 }
 
 impl Paths {
-    /// The file bears this name now. Of several names, the last one it was given.
+    /// The file bears this name now, besides those that it has.
     pub fn name(&mut self, inode: InodeKey, path: PathBuf) {
-        self.ignored.remove(&inode);
-        if let Some(before) = self.by_inode.insert(inode, path.clone()) {
-            self.by_path.remove(&before);
+        if self.by_path.get(&path) != Some(&inode) {
+            self.unlink(&path);
         }
+        let names = self.by_inode.entry(inode).or_default();
+        names.borne.retain(|other| *other != path);
+        names.borne.push(path.clone());
         self.by_path.insert(path, inode);
-    }
-
-    /// The file is not observed.
-    pub fn ignore(&mut self, inode: InodeKey) {
-        self.ignored.insert(inode);
-    }
-
-    /// Whether it is not observed.
-    pub fn is_ignored(&self, inode: InodeKey) -> bool {
-        self.ignored.contains(&inode)
     }
 
     /// The name was removed. The file may still be written to, and is known by the name that it had.
     pub fn unlink(&mut self, path: &Path) -> Option<InodeKey> {
-        self.by_path.remove(path)
+        self.take(path, Some(path.to_owned()))
+    }
+
+    /// A rename took the name from this inode.
+    pub fn move_away(&mut self, inode: InodeKey, path: &Path) {
+        // With RENAME_EXCHANGE it may be another's by now.
+        if self.by_path.get(path) == Some(&inode) {
+            self.take(path, None);
+        }
+    }
+
+    /// Nothing is certain any more of who bears which name: files are known by the names that they had.
+    pub fn forget_names(&mut self) {
+        self.by_path.clear();
+        for names in self.by_inode.values_mut() {
+            let last = names.borne.pop();
+            names.borne.clear();
+            names.last = last.or(names.last.take());
+        }
+    }
+
+    fn take(&mut self, path: &Path, last: Option<PathBuf>) -> Option<InodeKey> {
+        let inode = self.by_path.remove(path)?;
+        if let Some(names) = self.by_inode.get_mut(&inode) {
+            names.borne.retain(|other| other != path);
+            names.last = last;
+        }
+        Some(inode)
+    }
+
+    /// The directory is called something else now, or is not observed any more, and so is all below it.
+    pub fn move_below(&mut self, from: &Path, to: impl Fn(&Path) -> Option<PathBuf>) {
+        let below: Vec<_> = self.by_path.keys().filter(|path| path.starts_with(from)).cloned().collect();
+        for path in below {
+            if let Some(inode) = self.take(&path, None)
+                && let Some(path) = to(&path)
+            {
+                self.name(inode, path);
+            }
+        }
     }
 
     /// The inode is no more.
     pub fn forget(&mut self, inode: InodeKey) {
-        self.ignored.remove(&inode);
-        if let Some(path) = self.by_inode.remove(&inode)
-            && self.by_path.get(&path) == Some(&inode)
-        {
+        for path in self.by_inode.remove(&inode).into_iter().flat_map(|names| names.borne) {
             self.by_path.remove(&path);
         }
     }
 
-    /// What the file is called.
-    pub fn of(&self, inode: InodeKey) -> Option<&PathBuf> {
-        self.by_inode.get(&inode)
+    /// Whether it is observed.
+    pub fn has(&self, inode: InodeKey) -> bool {
+        self.by_inode.contains_key(&inode)
     }
 
-    /// How many there are.
+    /// What the file is called; `None` where it has only names that are not known.
+    pub fn of(&self, inode: InodeKey) -> Option<&PathBuf> {
+        let names = self.by_inode.get(&inode)?;
+        names.borne.last().or(names.last.as_ref())
+    }
+
+    /// How many files there are.
     pub fn len(&self) -> usize {
         self.by_inode.len()
     }
@@ -67,35 +109,76 @@ mod tests {
         InodeKey { ino, dev: 1, zero: 0 }
     }
 
-    #[test]
-    fn a_file_is_known_by_its_last_name_until_it_is_no_more() {
+    fn named(names: &[(u64, &str)]) -> Paths {
         let mut paths = Paths::default();
-        paths.name(inode(1), "a".into());
-        paths.name(inode(1), "a.1".into());
-        paths.name(inode(2), "a".into());
-        assert_eq!(paths.of(inode(1)), Some(&"a.1".into()));
+        for (ino, name) in names {
+            paths.name(inode(*ino), name.into());
+        }
+        paths
+    }
+
+    #[test]
+    fn a_removed_file_is_known_by_the_name_that_it_had_until_it_is_no_more() {
+        let mut paths = named(&[(2, "a")]);
         assert_eq!(paths.unlink(Path::new("a")), Some(inode(2)));
         assert_eq!(paths.unlink(Path::new("a")), None);
         assert_eq!(paths.of(inode(2)), Some(&"a".into()), "somebody may have it open");
         paths.forget(inode(2));
-        assert_eq!((paths.of(inode(2)), paths.len()), (None, 1));
+        assert_eq!((paths.of(inode(2)), paths.has(inode(2)), paths.len()), (None, false, 0));
+    }
+
+    #[test]
+    fn of_several_names_it_is_known_by_the_last_one_that_it_still_has() {
+        let mut paths = named(&[(1, "a"), (1, "b")]);
+        assert_eq!(paths.of(inode(1)), Some(&"b".into()));
+        assert_eq!(paths.unlink(Path::new("b")), Some(inode(1)));
+        assert_eq!(paths.of(inode(1)), Some(&"a".into()));
     }
 
     #[test]
     fn the_next_file_of_a_name_is_another_one() {
-        let mut paths = Paths::default();
-        paths.name(inode(1), "a".into());
-        paths.name(inode(2), "a".into());
+        let mut paths = named(&[(1, "a"), (2, "a")]);
+        assert_eq!(paths.of(inode(1)), Some(&"a".into()), "it was replaced");
         paths.forget(inode(1));
         assert_eq!(paths.unlink(Path::new("a")), Some(inode(2)));
     }
 
     #[test]
-    fn what_is_ignored_is_so_until_it_is_named() {
-        let mut paths = Paths::default();
-        paths.ignore(inode(1));
-        assert!(paths.is_ignored(inode(1)));
-        paths.name(inode(1), "a".into());
-        assert!(!paths.is_ignored(inode(1)));
+    fn a_file_that_went_elsewhere_stays_observed_and_has_no_name() {
+        let mut paths = named(&[(1, "a")]);
+        paths.move_away(inode(2), Path::new("a"));
+        assert_eq!(paths.of(inode(1)), Some(&"a".into()), "that was another's");
+        paths.move_away(inode(1), Path::new("a"));
+        assert_eq!((paths.of(inode(1)), paths.has(inode(1))), (None, true));
+    }
+
+    #[test]
+    fn two_files_exchange_their_names() {
+        let mut paths = named(&[(1, "a"), (2, "b")]);
+        for (ino, from, to) in [(1, "a", "b"), (2, "b", "a")] {
+            paths.move_away(inode(ino), Path::new(from));
+            paths.name(inode(ino), to.into());
+        }
+        assert_eq!((paths.of(inode(1)), paths.of(inode(2))), (Some(&"b".into()), Some(&"a".into())));
+    }
+
+    #[test]
+    fn names_that_are_forgotten_are_what_files_were_called() {
+        let mut paths = named(&[(1, "a"), (2, "b")]);
+        paths.forget_names();
+        paths.name(inode(2), "c".into());
+        assert_eq!((paths.of(inode(1)), paths.of(inode(2))), (Some(&"a".into()), Some(&"c".into())));
+        assert_eq!(paths.unlink(Path::new("a")), None);
+    }
+
+    #[test]
+    fn what_lies_below_a_directory_goes_where_that_goes() {
+        let mut paths = named(&[(1, "d/a"), (2, "d/e/b"), (3, "da")]);
+        paths.move_below(Path::new("d"), |path| {
+            let below = path.strip_prefix("d").unwrap();
+            below.starts_with("e").then(|| Path::new("x").join(below))
+        });
+        assert_eq!(paths.of(inode(2)), Some(&"x/e/b".into()));
+        assert_eq!((paths.of(inode(1)), paths.of(inode(3))), (None, Some(&"da".into())));
     }
 }

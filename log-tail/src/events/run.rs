@@ -13,7 +13,7 @@ use tokio::{
 
 use super::{Because, Filter, Line, Missing, Source, show::Show, source};
 use crate::{
-    cli::{Observe, OutputFormat},
+    cli::Observe,
     observe::Readiness,
     output::{
         Queue,
@@ -92,10 +92,7 @@ impl<'a> Shown<'a> {
     fn new(settings: &'a Observe) -> Self {
         Self {
             filter: &settings.filter,
-            show: match settings.format {
-                OutputFormat::Text => Show::Text,
-                OutputFormat::Json => Show::Json,
-            },
+            show: settings.format,
             lines: Vec::new(),
             events: 0,
             ring_full: 0,

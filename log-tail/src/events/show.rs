@@ -7,6 +7,7 @@ use std::{
     path::Path,
 };
 
+use clap::ValueEnum;
 use serde::Serialize;
 
 use super::{Because, Event, Line, Missing, Operation};
@@ -18,16 +19,18 @@ use crate::{
     record::Written,
 };
 
-/// A format.
-#[derive(Clone, Copy, Debug)]
+/// What an event looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Show {
+    /// A line for people
     Text,
+    /// A json document in a line
     Json,
 }
 
 impl Show {
     /// Writes one line.
-    pub fn write(self, line: &Line, out: &mut impl Write) -> io::Result<()> {
+    pub(super) fn write(self, line: &Line, out: &mut impl Write) -> io::Result<()> {
         match (self, line) {
             (Self::Text, Line::Event(event)) => text(event, out),
             (Self::Json, Line::Event(event)) => json(event, out),

@@ -3,33 +3,26 @@
 //! The kernel program knows inodes; here they get their names. What is created in an observed directory, or moved into
 //! it, is observed from that moment on, without us. Of those that are not wanted nothing is shown.
 
+mod naming;
+
 use std::{
-    fs::{self, File, OpenOptions},
     io,
-    os::{
-        fd::{AsFd as _, BorrowedFd},
-        unix::fs::OpenOptionsExt as _,
-    },
-    path::{Path, PathBuf},
+    os::fd::BorrowedFd,
     thread,
     time::{Duration, Instant, SystemTime},
 };
 
 use anyhow::Context as _;
-use log_tail_common::InodeKey;
+use log_tail_common::{InodeKey, observed_since};
 use nix::time::{ClockId, clock_gettime};
-use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
-    Because, Event, Inode, Line, Missing, Operation, Source,
-    paths::Paths,
-    renames::Renames,
-    wanted::{Wanted, opened},
+    Because, Event, Inode, Line, Missing, Operation, Source, names::Names, renames::Renames, wanted::Wanted,
 };
 use crate::{
     observe::{
         ebpf::{events::Events, load::Attached},
-        event::{self, Deed, Kind, Name, Way},
+        event::{self, Deed, Kind, Way},
         key::Keys,
         writer::Writers,
     },
@@ -51,14 +44,11 @@ pub struct ThroughEbpf {
     events: Events,
     keys: Keys,
     writers: Writers,
-    wanted: Wanted,
-    paths: Paths,
-    /// Those in which names are told.
-    directories: FxHashMap<InodeKey, PathBuf>,
-    /// All that lie in one of them: of what is removed it is not told what it was.
-    subdirectories: FxHashSet<PathBuf>,
+    names: Names,
     renames: Renames,
     missing: u64,
+    /// Names may have changed of which nothing was told.
+    is_stale: bool,
     without_room: u64,
     /// Inodes that can be observed.
     room: u32,
@@ -83,11 +73,6 @@ impl Clock {
     }
 }
 
-/// The inode that bears this name, whatever it is, without opening it for anything.
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(path)
-}
-
 impl ThroughEbpf {
     /// Observes what is wanted.
     ///
@@ -100,70 +85,23 @@ impl ThroughEbpf {
             events,
             keys: Keys::new().context("asking for inodes' numbers")?,
             writers: Writers::new(),
-            wanted,
-            paths: Paths::default(),
-            directories: FxHashMap::default(),
-            subdirectories: FxHashSet::default(),
+            names: Names::new(wanted),
             renames: Renames::default(),
             missing: 0,
+            is_stale: false,
             without_room: 0,
             room,
         };
-        for root in source.wanted.roots() {
-            source.take_up(&root)?;
-        }
-        // A name may be a symbolic link: it is the file that is meant.
-        let names: Vec<PathBuf> = source.wanted.names().map(Path::to_owned).collect();
-        for name in names.into_iter().filter(|name| name.exists()) {
-            source.observe(&name).with_context(|| format!("cannot observe '{}'", name.display()))?;
-        }
+        source.take_up_all()?;
         // What was skipped before all of it was observed.
         source.events.skipped();
         Ok(source)
     }
 
-    fn observe(&mut self, path: &Path) -> io::Result<InodeKey> {
-        let key = self.keys.of(open(path)?.as_fd())?;
-        self.events.observe(key)?;
-        self.paths.name(key, path.to_owned());
-        Ok(key)
-    }
-
-    /// Observes a directory, and what is wanted in it and below.
-    fn take_up(&mut self, directory: &Path) -> anyhow::Result<()> {
-        let cannot = || format!("cannot observe '{}'", opened(directory).display());
-        let file = open(opened(directory)).with_context(cannot)?;
-        let key = self.keys.of(file.as_fd()).with_context(cannot)?;
-        self.events.observe(key).with_context(cannot)?;
-        self.directories.insert(key, directory.to_owned());
-        for entry in fs::read_dir(opened(directory)).with_context(cannot)? {
-            let entry = entry.with_context(cannot)?;
-            let path = directory.join(entry.file_name());
-            let kind = entry.file_type().with_context(cannot)?;
-            if kind.is_dir() {
-                self.subdirectories.insert(path.clone());
-            }
-            let taken = if kind.is_dir() && self.wanted.leads_through(&path) {
-                self.take_up(&path)
-            } else if kind.is_file() && self.wanted.is(&path) {
-                self.observe(&path)
-                    .map(|_| ())
-                    .with_context(|| format!("cannot observe '{}'", path.display()))
-            } else {
-                continue;
-            };
-            match taken {
-                // Gone since it was listed.
-                Err(error) if is_not_found(&error) => {}
-                taken => taken?,
-            }
-        }
-        Ok(())
-    }
-
     /// What is shown of an event, if anything is.
     fn shown(&mut self, event: event::Event, time: SystemTime) -> Option<Event> {
-        let event::Event { deed, inode, size_before, size_after, writer, .. } = event;
+        let event::Event { deed, inode, size_before, size_after, writer, time_ns, .. } = event;
+        let since = observed_since(time_ns);
         let thread = writer.tid;
         let mut shown = Event {
             time,
@@ -178,12 +116,12 @@ impl ThroughEbpf {
             writer: Some(self.writers.of(&writer)),
         };
         if let Deed::Bytes { .. } | Deed::Fallocate { .. } | Deed::Truncate = &deed {
-            shown.size_after = Some(size_after);
-            shown.path = self.paths.of(inode).cloned();
-            // Without a name it is one that was not wanted, or whose name was not told for want of room.
-            if shown.path.is_none() && (self.missing == 0 || self.paths.is_ignored(inode)) {
+            // One that was not wanted, or is not yet.
+            if !self.names.files.has(inode) {
                 return None;
             }
+            shown.path = self.names.files.of(inode).cloned();
+            shown.size_after = Some(size_after);
         }
         match deed {
             Deed::Bytes { by, bytes } => {
@@ -207,37 +145,36 @@ impl ThroughEbpf {
                     Kind::File | Kind::Other if links > 1 => Operation::Link,
                     Kind::File | Kind::Other => Operation::Create,
                 };
-                shown.path = Some(self.came(inode, kind, name)?);
+                let path = self.names.path_of(&name);
+                shown.path = Some(self.came(inode, kind, path, since, None)?);
             }
             Deed::MovedFrom { name } => {
-                let path = self.path_in(name)?;
+                let path = self.names.path_of(&name)?;
                 self.renames.begin(thread, inode, path);
                 return None;
             }
             Deed::MovedTo { name, kind } => {
                 shown.operation = Operation::Rename;
-                let from = self.renames.end(thread, inode);
-                if let Some(from) = &from {
-                    self.subdirectories.remove(from);
-                }
-                let was_wanted = from.as_deref().is_some_and(|from| self.wanted.is(from));
-                let path = self.path_in(name.clone())?;
-                self.came(inode, kind, name).or_else(|| was_wanted.then(|| path.clone()))?;
-                (shown.path, shown.from) = (Some(path), from);
+                shown.from = self.renames.end(thread, inode);
+                let path = self.names.path_of(&name);
+                let came = self.came(inode, kind, path.clone(), since, shown.from.as_deref());
+                let was_wanted = shown.from.as_deref().is_some_and(|from| self.names.wanted.is(from));
+                shown.path = came.or(path.filter(|_| was_wanted));
+                shown.path.as_ref()?;
             }
             Deed::MovedAway => {
                 shown.operation = Operation::Rename;
-                shown.from = self.renames.end(thread, inode);
-                if !shown.from.as_deref().is_some_and(|from| self.wanted.is(from)) {
-                    return None;
-                }
+                let from = self.renames.end(thread, inode);
+                self.left(inode, from.as_deref());
+                shown.from = Some(from.filter(|from| self.names.wanted.is(from))?);
             }
             Deed::Went { name } => {
-                let path = self.path_in(name)?;
-                let is_directory = self.subdirectories.remove(&path);
+                let path = self.names.path_of(&name)?;
+                let is_directory = self.names.remove_subdirectory(&path);
                 shown.operation = if is_directory { Operation::Rmdir } else { Operation::Unlink };
-                let gone = self.paths.unlink(&path);
-                let is_wanted = self.wanted.is(&path) || (is_directory && self.wanted.leads_through(&path));
+                let gone = self.names.files.unlink(&path);
+                let wanted = &self.names.wanted;
+                let is_wanted = wanted.is(&path) || (is_directory && wanted.leads_through(&path));
                 if gone.is_none() && !is_wanted {
                     return None;
                 }
@@ -245,46 +182,12 @@ impl ThroughEbpf {
                 shown.path = Some(path);
             }
             Deed::Freed => {
-                self.paths.forget(inode);
-                self.directories.remove(&inode);
+                self.names.files.forget(inode);
+                self.directory_gone(inode, "removed");
                 return None;
             }
         }
         Some(shown)
-    }
-
-    fn path_in(&self, Name { directory, name }: Name) -> Option<PathBuf> {
-        Some(self.directories.get(&directory)?.join(name))
-    }
-
-    /// An inode has a new name in an observed directory, and the kernel program observes it by now. Gives its path
-    /// where that is wanted, or where the inode was wanted before.
-    fn came(&mut self, inode: InodeKey, kind: Kind, name: Name) -> Option<PathBuf> {
-        let Some(path) = self.path_in(name) else {
-            self.ignore(inode);
-            return None;
-        };
-        let is_wanted = self.wanted.is(&path);
-        if kind == Kind::Directory {
-            self.subdirectories.insert(path.clone());
-            self.directories.remove(&inode);
-            // Gone by now, or not to be opened: then nothing is to be seen in it either.
-            if !self.wanted.leads_through(&path) || self.take_up(&path).is_err() {
-                self.ignore(inode);
-            }
-            return (is_wanted || self.wanted.leads_through(&path)).then_some(path);
-        }
-        if is_wanted || self.paths.of(inode).is_some() {
-            self.paths.name(inode, path.clone());
-            return Some(path);
-        }
-        self.ignore(inode);
-        None
-    }
-
-    fn ignore(&mut self, inode: InodeKey) {
-        self.events.ignore(inode);
-        self.paths.ignore(inode);
     }
 
     /// Appends what is shown of the next event; its time, if there was one.
@@ -304,6 +207,7 @@ impl ThroughEbpf {
         if missing > self.missing {
             let events = missing - self.missing;
             self.missing = missing;
+            self.is_stale = true;
             lines.push(Line::Missing(Missing { time, events, because: Because::RingFull }));
         }
     }
@@ -327,10 +231,6 @@ impl ThroughEbpf {
     }
 }
 
-fn is_not_found(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
-}
-
 fn inode_of(InodeKey { ino, dev, .. }: InodeKey) -> Inode {
     Inode { major: dev >> 20, minor: dev & 0xf_ffff, number: ino }
 }
@@ -344,6 +244,9 @@ impl Source for ThroughEbpf {
         let clock = Clock::new().context("asking for the time")?;
         for _ in 0..EVENTS_A_DRAIN {
             if self.take(clock, lines)?.is_none() {
+                if self.is_stale {
+                    self.look_again();
+                }
                 if self.asked.elapsed() >= ASKED_EVERY {
                     self.note_untold(lines);
                 }
@@ -358,7 +261,7 @@ impl Source for ThroughEbpf {
             [] => String::new(),
             unseen => format!("; not seen on this kernel: {}", unseen.join(", ")),
         };
-        format!("{} (backend: ebpf){unseen}", what(self.paths.len(), self.directories.len()))
+        format!("{} (backend: ebpf){unseen}", what(self.names.files.len(), self.names.directories()))
     }
 
     fn end(&mut self, lines: &mut Vec<Line>) -> anyhow::Result<()> {

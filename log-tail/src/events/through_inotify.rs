@@ -34,7 +34,8 @@ const MAX_QUEUED_EVENTS: u64 = 16384;
 /// Watches and what they stand for.
 pub struct ThroughInotify {
     inotify: Inotify,
-    directories: FxHashMap<i32, PathBuf>,
+    /// One may be reached by several names.
+    directories: FxHashMap<i32, Vec<PathBuf>>,
     wanted: Wanted,
     /// What each file was when it was last looked at.
     files: FxHashMap<PathBuf, Seen>,
@@ -88,7 +89,10 @@ impl ThroughInotify {
             | AddWatchFlags::IN_ONLYDIR;
         let watch = self.inotify.add_watch(opened(directory), mask);
         let watch = watch.map_err(|errno| explain(errno, opened(directory)))?;
-        self.directories.insert(watch.as_raw(), directory.to_owned());
+        let names = self.directories.entry(watch.as_raw()).or_default();
+        if !names.iter().any(|name| name == directory) {
+            names.push(directory.to_owned());
+        }
         // What cannot be listed is gone: nothing is to be seen in it.
         for entry in fs::read_dir(opened(directory)).into_iter().flatten().flatten() {
             let path = directory.join(entry.file_name());
@@ -109,7 +113,7 @@ impl ThroughInotify {
             self.directories.remove(&wd.as_raw());
             return None;
         }
-        let path = self.directories.get(&wd.as_raw())?.join(name.as_ref()?);
+        let path = self.wanted.choose(self.directories.get(&wd.as_raw())?, name.as_ref()?)?;
         let is_directory = mask.contains(AddWatchFlags::IN_ISDIR);
         let leads_on = is_directory && self.wanted.leads_through(&path);
         if mask.contains(AddWatchFlags::IN_MOVED_FROM) {
@@ -140,6 +144,8 @@ impl ThroughInotify {
             let _ = self.take_up(&path);
         }
         let has_sizes = matches!(operation, Operation::Write | Operation::Truncate);
+        // Seen so late that it had been written to already, its size before is not known.
+        let has_changed = before.zip(seen).is_none_or(|(before, now)| before.size != now.size);
         if let Some(seen) = seen {
             self.files.insert(path.clone(), seen);
         }
@@ -150,7 +156,7 @@ impl ThroughInotify {
             from,
             inode: seen.or(before).map(|seen| seen.inode),
             bytes: None,
-            size_before: before.filter(|_| has_sizes).map(|seen| seen.size),
+            size_before: before.filter(|_| has_sizes && has_changed).map(|seen| seen.size),
             size_after: seen.filter(|_| has_sizes).map(|seen| seen.size),
             mode: None,
             writer: None,

@@ -1,7 +1,7 @@
 //! What is to be observed: names, directories, and patterns.
 
 use std::{
-    ffi::OsString,
+    ffi::{OsStr, OsString},
     path::{Path, PathBuf},
 };
 
@@ -66,6 +66,14 @@ impl Wanted {
         self.names.contains(path)
             || path.parent().is_some_and(|parent| self.directories.contains(parent))
             || self.patterns.iter().any(|pattern| pattern.matches(path))
+    }
+
+    /// What an entry of a directory is called that is reached by several names: as it is wanted, where it is.
+    pub fn choose(&self, directories: &[PathBuf], name: &OsStr) -> Option<PathBuf> {
+        let mut paths = directories.iter().map(|directory| directory.join(name));
+        let first = paths.next()?;
+        let is_wanted = |path: &PathBuf| self.is(path) || self.leads_through(path);
+        if is_wanted(&first) { Some(first) } else { paths.find(is_wanted).or(Some(first)) }
     }
 
     /// Whether something wanted may lie below the directory of this name.

@@ -12,7 +12,7 @@ use std::{
 
 use aya::maps::{Array, HashMap, MapData, RingBuf};
 use log_tail_common::{
-    Event as Record, HINT_EVENT, HINT_NAMED_EVENT, IGNORED, InodeKey, MISSING_CROWDED, MISSING_INODES,
+    Event as Record, HINT_EVENT, HINT_NAMED_EVENT, InodeKey, MISSING_CROWDED, MISSING_INODES,
     MISSING_NO_ROOM, NAME_MAX, NamedEvent, OBSERVED, OPERATION_CAME, OPERATION_COPY, OPERATION_FALLOCATE,
     OPERATION_FREED, OPERATION_MOVED_AWAY, OPERATION_MOVED_FROM, OPERATION_MOVED_TO, OPERATION_REFLINK,
     OPERATION_SPLICE, OPERATION_TRUNCATE, OPERATION_WENT, OPERATION_WRITE,
@@ -31,6 +31,7 @@ pub struct Events {
     _ebpf: aya::Ebpf,
     hooks: Vec<Attached>,
     observed: HashMap<MapData, InodeKey, u32>,
+    ignored: HashMap<MapData, InodeKey, u32>,
     missing: Array<MapData, u64>,
     ring: RingBuf<MapData>,
     skipped: Skipped,
@@ -53,6 +54,7 @@ impl Events {
         let mut loaded = load::load(options)?;
         Ok(Self {
             observed: loaded.take("FOLLOWED")?,
+            ignored: loaded.take("IGNORED")?,
             missing: loaded.take("MISSING")?,
             ring: loaded.take("HINTS")?,
             skipped: Skipped::default(),
@@ -91,10 +93,16 @@ impl Events {
         self.observed.insert(inode, OBSERVED, 0).map_err(io::Error::other)
     }
 
-    /// What is done to this inode is not told any more, although its directory is observed.
-    pub fn ignore(&mut self, inode: InodeKey) {
+    /// What is done to this inode is not told any more, unless it got another name in an observed directory since
+    /// then: [`observed_since`](log_tail_common::observed_since).
+    pub fn ignore(&mut self, inode: InodeKey, since: u32) {
         // Where there is no room, it is told, and left out here.
-        let _ = self.observed.insert(inode, IGNORED, 0);
+        let _ = self.ignored.insert(inode, since, 0);
+    }
+
+    /// What is done to this inode is not told any more.
+    pub fn forget(&mut self, inode: InodeKey) {
+        let _ = self.observed.remove(&inode);
     }
 
     /// The next one, if there is one.

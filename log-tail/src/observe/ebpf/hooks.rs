@@ -82,10 +82,13 @@ impl Hook {
         self.told == Told::ManyTimes
     }
 
-    /// Whether an event goes unseen where the kernel skips its program. The others note what is told with one.
+    /// Whether an event may go unseen where the kernel skips its program. The others note what is told with one.
     pub fn tells_events(&self) -> bool {
         let is_noted = self.when == When::Before && self.variants == Variants::Dentry;
-        self.told != Told::Event && self.when != When::Tracepoint && !is_noted
+        // Such a call is known from the one before it without that.
+        let is_known = ["vfs_write", "vfs_writev", "vfs_fallocate"].contains(&self.function);
+        let tells_none = is_noted || (self.told == Told::Event && is_known);
+        self.when != When::Tracepoint && !tells_none
     }
 
     /// The name of an equal program, of which this is the second or a later one.
@@ -159,8 +162,12 @@ pub const NOTIFY_CHANGE: &str = "notify_change";
 /// Is called for each file that is closed for good, after its right to write was given back.
 pub const LAST_CLOSE: &str = "security_file_free";
 
+const NEW_NAMES: &str = "new names: create, link, symlink, mkdir";
+const NEW_FILES: &str = "new files on ext4 and btrfs";
+const NEW_ON_TMPFS: &str = "new names on tmpfs";
+
 /// Every hook.
-pub const HOOKS: [Hook; 38] = [
+pub const HOOKS: [Hook; 41] = [
     // The first: it counts who waits inside the others.
     Hook {
         when: When::Tracepoint,
@@ -206,15 +213,15 @@ pub const HOOKS: [Hook; 38] = [
     hook("d_move", 2, "rename"),
     before(hook("d_exchange", 2, "names before rename with RENAME_EXCHANGE")),
     hook("d_exchange", 2, "rename with RENAME_EXCHANGE"),
-    hook("d_instantiate", 2, "new names: create, link, symlink, mkdir"),
-    hook("d_instantiate_new", 2, "new files on ext4 and btrfs"),
-    Hook { newer: true, ..hook("d_make_persistent", 2, "new names on tmpfs") },
+    hint(hook("d_instantiate", 2, NEW_NAMES)),
+    hint(hook("d_instantiate_new", 2, NEW_FILES)),
+    hint(Hook { newer: true, ..hook("d_make_persistent", 2, NEW_ON_TMPFS) }),
+    Hook { told: Told::Event, ..before(hook("d_instantiate", 2, NEW_NAMES)) },
+    Hook { told: Told::Event, ..before(hook("d_instantiate_new", 2, NEW_FILES)) },
+    Hook { told: Told::Event, newer: true, ..before(hook("d_make_persistent", 2, NEW_ON_TMPFS)) },
     hook("d_delete", 1, "removed names"),
     hint(before(hook(LAST_CLOSE, 1, "when the last writer closes a file"))),
     hint(before(hook("security_inode_unlink", 2, "names about to be removed"))),
     hint(before(hook("security_inode_rmdir", 2, "directories about to be removed"))),
-    Hook {
-        told: Told::Event,
-        ..before(hook("security_inode_free", 1, "when an inode's number may be used again"))
-    },
+    Hook { told: Told::Event, ..before(hook("clear_inode", 1, "when an inode's number may be used again")) },
 ];

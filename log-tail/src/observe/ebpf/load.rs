@@ -163,7 +163,8 @@ pub fn load(options: LoadOptions) -> Result<Loaded, LoadError> {
     let mut globals = globals(&btf)?;
     globals.push(("TELL_WRITERS", u64::from(options.telling == Telling::HintsAndWriters)));
     globals.push(("EVERY_HINT", u64::from(options.every_hint)));
-    globals.push(("TELL_EVENTS", u64::from(options.telling == Telling::Events)));
+    let tells_events = options.telling == Telling::Events;
+    globals.push(("TELL_EVENTS", u64::from(tells_events)));
     let mut needs = Needs { exchange: true, change_dentry: btf.argument_index(NOTIFY_CHANGE, "dentry")? };
     let excerpt = btf.excerpt(HOOKS.iter().map(Hook::type_name));
     let kernel_btf = aya::Btf::parse(&excerpt, Endianness::default()).map_err(LoadError::KernelBtf)?;
@@ -178,7 +179,8 @@ pub fn load(options: LoadOptions) -> Result<Loaded, LoadError> {
         .map_max_entries("CLOSING", capacity)
         .map_max_entries("DOORBELLS", capacity)
         .map_max_entries("HINTS", options.ring_bytes.unwrap_or_else(|| ring_bytes(capacity, options.telling)))
-        .map_max_entries("BEGUN", if options.telling == Telling::Events { CALLS } else { 1 })
+        .map_max_entries("BEGUN", if tells_events { CALLS } else { 1 })
+        .map_max_entries("IGNORED", if tells_events { capacity } else { 1 })
         .override_global(aya_log::LEVEL, &log_level, false);
     for (name, value) in &globals {
         loader.override_global(name, value, true);
@@ -187,7 +189,6 @@ pub fn load(options: LoadOptions) -> Result<Loaded, LoadError> {
 
     let preempts = preempt::is_possible(&btf);
     let mut attached = Vec::with_capacity(HOOKS.len());
-    let tells_events = options.telling == Telling::Events;
     for hook in HOOKS.into_iter().filter(|hook| hook.is_for(tells_events)) {
         let is_none_here = match hook.when {
             When::Tracepoint => !preempts,
@@ -305,6 +306,7 @@ fn globals(btf: &Btf) -> Result<Vec<(&'static str, u64)>, BtfError> {
         // Read where tasks can be preempted inside a program: those kernels have it.
         ("TASK_MIGRATION_DISABLED", offset("task_struct", &["migration_disabled"]).unwrap_or(0)),
         ("TASK_FLAGS", offset("task_struct", &["flags"])?),
+        ("TASK_WRITE_CALLS", offset("task_struct", &["ioac", "syscw"]).unwrap_or(0)),
         ("READ_NAMES", u64::from(!confidential())),
     ])
 }

@@ -1,0 +1,153 @@
+//! What the observed inodes are called, as far as what was told of names says. It asks the system nothing.
+
+use std::path::{Path, PathBuf};
+
+use log_tail_common::InodeKey;
+use rustc_hash::{FxHashMap, FxHashSet};
+
+use super::{paths::Paths, wanted::Wanted};
+use crate::observe::event::Name;
+
+/// The names in observed directories.
+#[derive(Debug)]
+pub struct Names {
+    pub wanted: Wanted,
+    pub files: Paths,
+    /// Those in which names are told. One may be reached by several names.
+    directories: FxHashMap<InodeKey, Vec<PathBuf>>,
+    /// All that lie in one of them: of what is removed it is not told what it was.
+    subdirectories: FxHashSet<PathBuf>,
+}
+
+impl Names {
+    pub fn new(wanted: Wanted) -> Self {
+        Self {
+            wanted,
+            files: Paths::default(),
+            directories: FxHashMap::default(),
+            subdirectories: FxHashSet::default(),
+        }
+    }
+
+    /// Nothing is certain any more of who bears which name.
+    pub fn forget_names(&mut self) {
+        self.files.forget_names();
+        self.directories.clear();
+        self.subdirectories.clear();
+    }
+
+    /// The directory is called so. `false` where that was known.
+    pub fn name_directory(&mut self, inode: InodeKey, path: &Path) -> bool {
+        let names = self.directories.entry(inode).or_default();
+        let is_new = !names.iter().any(|known| known == path);
+        if is_new {
+            names.push(path.to_owned());
+        }
+        is_new
+    }
+
+    pub fn directories(&self) -> usize {
+        self.directories.len()
+    }
+
+    /// A directory lies in an observed one.
+    pub fn add_subdirectory(&mut self, path: PathBuf) {
+        self.subdirectories.insert(path);
+    }
+
+    /// What is there is no directory now, or nothing. Whether it was one.
+    pub fn remove_subdirectory(&mut self, path: &Path) -> bool {
+        self.subdirectories.remove(path)
+    }
+
+    /// The name in full: that which is wanted, where the directory is reached by several.
+    pub fn path_of(&self, Name { directory, name }: &Name) -> Option<PathBuf> {
+        self.wanted.choose(self.directories.get(directory)?, name)
+    }
+
+    /// The directory is no more, or went where nobody observes: what it was called.
+    pub fn forget_directory(&mut self, inode: InodeKey) -> Vec<PathBuf> {
+        let paths = self.directories.remove(&inode).unwrap_or_default();
+        for path in &paths {
+            self.subdirectories.remove(path);
+        }
+        paths
+    }
+
+    /// The directory and all below it are called something else now, or `None`: are where nobody observes. Gives the
+    /// directories in which nothing is to be seen any more.
+    pub fn move_directory(&mut self, from: &Path, to: Option<&Path>) -> Vec<InodeKey> {
+        let moved = |path: &Path| -> Option<PathBuf> { Some(to?.join(path.strip_prefix(from).ok()?)) };
+        let mut left = Vec::new();
+        for (inode, paths) in &mut self.directories {
+            let before = paths.len();
+            let stay = paths.extract_if(.., |path| path.starts_with(from)).collect::<Vec<_>>();
+            let goes =
+                stay.iter().filter_map(|path| moved(path)).filter(|path| self.wanted.leads_through(path));
+            paths.extend(goes);
+            if before > 0 && paths.is_empty() {
+                left.push(*inode);
+            }
+        }
+        self.directories.retain(|_, paths| !paths.is_empty());
+        let below: Vec<PathBuf> = self.subdirectories.extract_if(|path| path.starts_with(from)).collect();
+        self.subdirectories.extend(below.iter().filter_map(|path| moved(path)));
+        self.files.move_below(from, |path| moved(path).filter(|path| self.wanted.is(path)));
+        left
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::OsString;
+
+    use super::*;
+
+    fn inode(ino: u64) -> InodeKey {
+        InodeKey { ino, dev: 1, zero: 0 }
+    }
+
+    fn name(directory: u64, name: &str) -> Name {
+        Name { directory: inode(directory), name: OsString::from(name) }
+    }
+
+    fn names(wanted: &[String]) -> Names {
+        let wanted: Vec<OsString> = wanted.iter().map(OsString::from).collect();
+        Names::new(Wanted::new(&wanted).unwrap())
+    }
+
+    #[test]
+    fn of_two_ways_to_a_directory_the_one_to_what_is_wanted_is_taken() {
+        let place = tempfile::tempdir().unwrap();
+        let path = |name: &str| place.path().join(name);
+        std::os::unix::fs::symlink(place.path(), path("link")).unwrap();
+        let mut names =
+            names(&[path("a.log").display().to_string(), path("link/b.log").display().to_string()]);
+        assert!(names.name_directory(inode(1), place.path()));
+        assert!(names.name_directory(inode(1), &path("link")));
+        assert!(!names.name_directory(inode(1), &path("link")));
+        assert_eq!(names.path_of(&name(1, "a.log")), Some(path("a.log")));
+        assert_eq!(names.path_of(&name(1, "b.log")), Some(path("link/b.log")));
+        assert_eq!(names.path_of(&name(2, "b.log")), None);
+    }
+
+    #[test]
+    fn a_directory_takes_what_is_below_it_along_as_far_as_that_is_wanted() {
+        let place = tempfile::tempdir().unwrap();
+        let path = |name: &str| place.path().join(name);
+        let mut names = names(&[path("*/x.log").display().to_string()]);
+        names.name_directory(inode(1), place.path());
+        names.name_directory(inode(2), &path("b"));
+        names.add_subdirectory(path("b"));
+        names.files.name(inode(3), path("b/x.log"));
+        assert_eq!(names.move_directory(&path("b"), Some(&path("c"))), []);
+        assert_eq!(names.path_of(&name(2, "x.log")), Some(path("c/x.log")));
+        assert_eq!(names.files.of(inode(3)), Some(&path("c/x.log")));
+        assert_eq!(
+            (names.remove_subdirectory(&path("b")), names.remove_subdirectory(&path("c"))),
+            (false, true)
+        );
+        assert_eq!(names.move_directory(&path("c"), None), [inode(2)]);
+        assert_eq!((names.files.of(inode(3)), names.directories()), (None, 1));
+    }
+}

@@ -1,0 +1,53 @@
+//! `log-tail observe`, started, and what it shows.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::{
+    backend::wanted_backend,
+    run::{LogTail, Running, records},
+};
+
+/// Starts it, with json output, and waits until it observes.
+#[must_use]
+pub fn observe(args: &[&str], paths: &[&Path]) -> Running {
+    let backend = wanted_backend().map_or_else(Vec::new, |backend| vec!["--backend", backend.word()]);
+    let running = LogTail::bare()
+        .arg("observe")
+        .args(backend)
+        .args(["--format", "json"])
+        .args(args)
+        .args(paths)
+        .start();
+    running.wait_for_stderr("what is observed", |lines| {
+        lines.iter().any(|line| line.starts_with("log-tail: observing "))
+    });
+    running
+}
+
+/// Those of the lines that tell of an event, and not of events that are missing.
+#[must_use]
+pub fn only_events(stdout: &[u8]) -> Vec<Value> {
+    records(stdout).into_iter().filter(|line| line.get("op").is_some()).collect()
+}
+
+/// How many lines there are.
+#[must_use]
+pub fn lines(stdout: &[u8]) -> usize {
+    stdout.split(|byte| *byte == b'\n').count() - 1
+}
+
+/// What was done to which file, by their last names.
+#[must_use]
+pub fn deeds(events: &[Value]) -> Vec<String> {
+    let last = |value: &Value| {
+        let path = Path::new(value.as_str().unwrap_or("?")).file_name();
+        path.map_or_else(|| "?".to_owned(), |name| name.to_string_lossy().into_owned())
+    };
+    let deed = |event: &Value| {
+        let from = event.get("from").map(|from| format!("{} -> ", last(from))).unwrap_or_default();
+        format!("{} {from}{}", event["op"].as_str().unwrap_or("?"), last(&event["path"]))
+    };
+    events.iter().map(deed).collect()
+}
