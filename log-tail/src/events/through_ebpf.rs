@@ -35,6 +35,9 @@ const EVENTS_A_DRAIN: usize = 4096;
 /// How often the kernel is asked for what it did not tell.
 const ASKED_EVERY: Duration = Duration::from_secs(1);
 
+/// How often names are found out anew, at most.
+const LOOKED_EVERY: Duration = Duration::from_secs(1);
+
 /// A reader that waits is woken inside the kernel program, and takes the processor from it there. So where that makes
 /// the kernel skip programs, it waits no more than once in this time.
 const SETTLING: Duration = Duration::from_millis(5);
@@ -49,6 +52,7 @@ pub struct ThroughEbpf {
     missing: u64,
     /// Names may have changed of which nothing was told.
     is_stale: bool,
+    looked_again: Option<Instant>,
     without_room: u64,
     /// Inodes that can be observed.
     room: u32,
@@ -89,6 +93,7 @@ impl ThroughEbpf {
             renames: Renames::default(),
             missing: 0,
             is_stale: false,
+            looked_again: None,
             without_room: 0,
             room,
         };
@@ -244,7 +249,8 @@ impl Source for ThroughEbpf {
         let clock = Clock::new().context("asking for the time")?;
         for _ in 0..EVENTS_A_DRAIN {
             if self.take(clock, lines)?.is_none() {
-                if self.is_stale {
+                // While it overflows on and on, that would take the time to read the ring.
+                if self.is_stale && self.looked_again.is_none_or(|last| last.elapsed() >= LOOKED_EVERY) {
                     self.look_again();
                 }
                 if self.asked.elapsed() >= ASKED_EVERY {

@@ -6,6 +6,7 @@ use std::{
     io,
     os::{fd::AsFd as _, unix::fs::OpenOptionsExt as _},
     path::{Path, PathBuf},
+    time::Instant,
 };
 
 use anyhow::Context as _;
@@ -76,6 +77,7 @@ impl ThroughEbpf {
     /// Names were lost: what is called what is found out anew.
     pub(super) fn look_again(&mut self) {
         self.is_stale = false;
+        self.looked_again = Some(Instant::now());
         self.names.forget_names();
         if let Err(error) = self.take_up_all() {
             say(format_args!("after events were lost: {error:#}: start again to observe what is there now"));
