@@ -13,13 +13,13 @@ use crate::{
 #[must_use]
 pub fn observe(args: &[&str], paths: &[&Path]) -> Running {
     let backend = wanted_backend().map_or_else(Vec::new, |backend| vec!["--backend", backend.word()]);
-    let running = LogTail::bare()
-        .arg("observe")
-        .args(backend)
-        .args(["--format", "json"])
-        .args(args)
-        .args(paths)
-        .start();
+    observing(LogTail::bare().arg("observe").args(backend).args(["--format", "json"]).args(args).args(paths))
+}
+
+/// Starts one with these options, and waits until it observes.
+#[must_use]
+pub fn observing(observer: LogTail) -> Running {
+    let running = observer.start();
     running.wait_for_stderr("what is observed", |lines| {
         lines.iter().any(|line| line.starts_with("log-tail: observing "))
     });

@@ -16,7 +16,7 @@ use std::{
 
 use log_tail_tests::{
     backend::is_ebpf_or_skip,
-    observe::{deeds, lines, observe, only_events},
+    observe::{deeds, lines, observe, observing, only_events},
     prelude::*,
     run::records,
 };
@@ -300,10 +300,7 @@ fn a_second_signal_does_not_wait_for_a_reader_that_stalls() {
     let place = Place::new();
     let log = place.path("app.log");
     create(&log, "");
-    let mut observing = LogTail::bare().arg("observe").arg(&log).unheard().start();
-    observing.wait_for_stderr("what is observed", |lines| {
-        lines.iter().any(|line| line.starts_with("log-tail: observing "))
-    });
+    let mut observing = observing(LogTail::bare().arg("observe").arg(&log).unheard());
     let stalled = observing.take_stdout();
     let _writer = write_on_and_on(&log);
     let pipe = stalled.as_fd();

@@ -21,6 +21,41 @@ use crate::{
 /// In the guest, what follows this line on standard output is not for the terminal: a report, by its option.
 const MARK: &str = "@report@";
 
+/// What is asked of all of them.
+#[derive(Debug, clap::Args)]
+pub struct ProgramOptions {
+    /// Do everything so many times.
+    #[arg(long, value_name = "N")]
+    runs: Option<String>,
+
+    /// Write what was measured to this file as json.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+
+    /// Write it to this file as markdown tables.
+    #[arg(long, value_name = "FILE")]
+    markdown: Option<PathBuf>,
+
+    /// List what there is.
+    #[arg(long)]
+    list: bool,
+
+    /// On this kernel, in QEMU: 5.10, 6.1, 6.12, 6.18, 7.
+    #[arg(long, value_name = "KERNEL")]
+    pub vm: Option<Series>,
+
+    #[command(flatten)]
+    pub machine: MachineOptions,
+}
+
+impl ProgramOptions {
+    /// What the program is told, but for the files.
+    pub fn words(&self) -> Vec<String> {
+        let runs = self.runs.iter().map(|runs| format!("--runs={runs}"));
+        runs.chain(self.list.then(|| "--list".to_owned())).collect()
+    }
+}
+
 /// The program, and what it is told.
 #[derive(Debug)]
 pub struct Program<'a> {
@@ -32,12 +67,9 @@ pub struct Program<'a> {
 }
 
 impl<'a> Program<'a> {
-    /// Of these options, those that were given.
-    pub fn new(
-        name: &'static str,
-        words: Vec<String>,
-        reports: [(&'static str, &'a Option<PathBuf>); 2],
-    ) -> Self {
+    /// `words`: all that it is told, but for the files.
+    pub fn new(name: &'static str, words: Vec<String>, options: &'a ProgramOptions) -> Self {
+        let reports = [("json", &options.json), ("markdown", &options.markdown)];
         let given = reports.into_iter().filter_map(|(option, file)| Some((option, file.as_ref()?)));
         Self { name, words, reports: given.collect() }
     }
@@ -156,9 +188,9 @@ mod tests {
 
     #[test]
     fn reports_come_after_what_is_for_the_terminal() {
-        let file = Some(PathBuf::from("/x"));
-        let program =
-            Program::new("torture", vec!["--runs=3".into()], [("json", &file), ("markdown", &None)]);
+        let file = PathBuf::from("/x");
+        let words = vec!["--runs=3".into()];
+        let program = Program { name: "torture", words, reports: vec![("json", &file)] };
         let script = program.script(vec!["--quiet=20".into()]);
         assert!(script.contains("/bin/torture --quiet=20 --runs=3 --json=/root/json\n"), "{script}");
         assert!(script.contains("echo '@report@ json'; cat /root/json\nexit $code\n"), "{script}");

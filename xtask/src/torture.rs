@@ -4,11 +4,14 @@
 //! The program that does it is `torture` of the tests' package. What it is told is passed on as it is; it says
 //! itself what is wrong with it.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::{kernel::Series, program::Program, static_build, vm::MachineOptions};
+use crate::{
+    program::{Program, ProgramOptions},
+    static_build,
+};
 
 /// Lines for a guest: its processors are twenty times slower.
 const GUEST_LINES: u64 = 20_000;
@@ -20,10 +23,6 @@ pub struct Options {
     /// Go on until so many minutes have passed.
     #[arg(long, value_name = "N")]
     minutes: Option<String>,
-
-    /// Run every scenario so many times.
-    #[arg(long, value_name = "N")]
-    runs: Option<String>,
 
     /// Only this scenario; may be given more than once.
     #[arg(long, value_name = "NAME")]
@@ -45,40 +44,22 @@ pub struct Options {
     #[arg(long, value_name = "SECONDS")]
     quiet: Option<String>,
 
-    /// Write the rows to this file as json.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-
-    /// Write the comparison of all subjects to this file as a markdown table.
-    #[arg(long, value_name = "FILE")]
-    markdown: Option<PathBuf>,
-
-    /// List the scenarios.
-    #[arg(long)]
-    list: bool,
-
-    /// On this kernel, in QEMU: 5.10, 6.1, 6.12, 6.18, 7.
-    #[arg(long, value_name = "KERNEL")]
-    vm: Option<Series>,
-
     #[command(flatten)]
-    machine: MachineOptions,
+    program: ProgramOptions,
 }
 
 impl Options {
     /// What the program is told, but for the files.
     fn words(&self) -> Vec<String> {
-        let Self { minutes, runs, scenario, subject, backend, lines, quiet, list, .. } = self;
-        let mut words = Vec::new();
-        let one =
-            [("minutes", minutes), ("runs", runs), ("backend", backend), ("lines", lines), ("quiet", quiet)];
+        let Self { minutes, scenario, subject, backend, lines, quiet, program } = self;
+        let mut words = program.words();
+        let one = [("minutes", minutes), ("backend", backend), ("lines", lines), ("quiet", quiet)];
         for (option, value) in one {
             words.extend(value.iter().map(|value| format!("--{option}={value}")));
         }
         for (option, values) in [("scenario", scenario), ("subject", subject)] {
             words.extend(values.iter().map(|value| format!("--{option}={value}")));
         }
-        words.extend(list.then(|| "--list".to_owned()));
         words
     }
 
@@ -93,12 +74,11 @@ impl Options {
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let reports = [("json", &options.json), ("markdown", &options.markdown)];
-    let torture = Program::new("torture", options.words(), reports);
-    match &options.vm {
+    let torture = Program::new("torture", options.words(), &options.program);
+    match &options.program.vm {
         Some(kernel) => {
             let files = static_build::torture()?;
-            torture.run_in_guest(kernel, &options.machine, files, options.words_of_guest())
+            torture.run_in_guest(kernel, &options.program.machine, files, options.words_of_guest())
         }
         None => torture.run_here(),
     }

@@ -79,17 +79,15 @@ impl Names {
     pub fn move_directory(&mut self, from: &Path, to: Option<&Path>) -> Vec<InodeKey> {
         let moved = |path: &Path| -> Option<PathBuf> { Some(to?.join(path.strip_prefix(from).ok()?)) };
         let mut left = Vec::new();
-        for (inode, paths) in &mut self.directories {
-            let before = paths.len();
-            let stay = paths.extract_if(.., |path| path.starts_with(from)).collect::<Vec<_>>();
-            let goes =
-                stay.iter().filter_map(|path| moved(path)).filter(|path| self.wanted.leads_through(path));
-            paths.extend(goes);
-            if before > 0 && paths.is_empty() {
+        self.directories.retain(|inode, paths| {
+            let moving: Vec<_> = paths.extract_if(.., |path| path.starts_with(from)).collect();
+            let arrive = moving.iter().filter_map(|path| moved(path));
+            paths.extend(arrive.filter(|path| self.wanted.leads_through(path)));
+            if paths.is_empty() {
                 left.push(*inode);
             }
-        }
-        self.directories.retain(|_, paths| !paths.is_empty());
+            !paths.is_empty()
+        });
         let below: Vec<PathBuf> = self.subdirectories.extract_if(|path| path.starts_with(from)).collect();
         self.subdirectories.extend(below.iter().filter_map(|path| moved(path)));
         self.files.move_below(from, |path| moved(path).filter(|path| self.wanted.is(path)));

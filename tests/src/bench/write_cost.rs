@@ -62,7 +62,8 @@ impl Watcher {
 }
 
 struct Files {
-    place: Place,
+    /// Removed when dropped.
+    _place: Place,
     log: PathBuf,
     other: PathBuf,
 }
@@ -75,7 +76,7 @@ impl Files {
             std::fs::create_dir_all(file.parent().context("a directory")?)?;
             File::create(file)?;
         }
-        Ok(Self { place, log, other })
+        Ok(Self { _place: place, log, other })
     }
 }
 
@@ -114,7 +115,6 @@ pub fn measure(runs: u32) -> Result<Vec<Figure>> {
     if has_ebpf {
         figures.extend(programs.map(|(figure, _)| figure));
     }
-    drop(files.place);
     Ok(figures)
 }
 
