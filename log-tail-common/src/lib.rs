@@ -245,6 +245,10 @@ pub const MISSING_NO_ROOM: u32 = 0;
 pub const MISSING_CROWDED: u32 = 1;
 /// In the map of what is missing: inodes that found no room in the map of those that are observed.
 pub const MISSING_INODES: u32 = 2;
+/// In the map of what is missing: calls whose beginning was seen, and whose end was not.
+pub const MISSING_ENDS: u32 = 3;
+/// So many counts are in that map.
+pub const MISSING_KINDS: u32 = 4;
 
 /// Bytes whose place nobody tells.
 pub const NOWHERE: Span = Span { from: u64::MAX, to: u64::MAX };

@@ -34,7 +34,7 @@ use log_tail_common::{
 };
 
 use crate::{
-    events::Counted,
+    events::{Counted, Level},
     kernel::{Changes, Dentry, Dio, File, Kiocb, Request, Task},
     maps::{Ring, bell_of, ended, will_end},
     skipped::switched,
@@ -293,7 +293,7 @@ macro_rules! on_truncate {
             if Changes(ctx.arg($dentry + 1)).size().is_some() {
                 let inode = Dentry(ctx.arg($dentry)).inode();
                 if events::are_told() {
-                    events::begin(inode);
+                    events::begin(inode, Level::CALL);
                 } else if let Some(bell) = bell_of(inode) {
                     bell.will_truncate(inode.size());
                 }

@@ -97,12 +97,7 @@ fn d_make_persistent(ctx: FExitContext) -> i32 {
 /// A name was removed: unlink, rmdir. The dentry has lost its inode by now, its directory is still there.
 #[fexit(function = "d_delete")]
 fn d_delete(ctx: FExitContext) -> i32 {
-    let dentry = Dentry(ctx.arg(0));
-    if events::are_told() {
-        events::went(dentry);
-    } else {
-        entry_changed(&ctx, dentry, HINT_ENTRY_WENT, false);
-    }
+    entry_changed(&ctx, Dentry(ctx.arg(0)), HINT_ENTRY_WENT, false);
     0
 }
 
@@ -110,9 +105,12 @@ fn d_delete(ctx: FExitContext) -> i32 {
 #[fentry(function = "security_file_free")]
 fn before_security_file_free(ctx: FEntryContext) -> i32 {
     let file = File(ctx.arg(0));
-    if file.is_open_for_writing()
-        && file.inode().is_regular()
-        && let Some(bell) = closing_bell_of(file.inode())
+    if !file.is_open_for_writing() || !file.inode().is_regular() {
+        return 0;
+    }
+    if events::are_told() {
+        events::closed(file.inode());
+    } else if let Some(bell) = closing_bell_of(file.inode())
         && !file.inode().has_writers()
     {
         bell.tell(&ctx, HINT_CLOSE);

@@ -19,6 +19,8 @@
 pub mod account;
 pub mod backend;
 pub mod bench;
+pub mod cgroup;
+pub mod held;
 pub mod metrics;
 pub mod observe;
 pub mod place;

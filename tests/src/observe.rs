@@ -32,6 +32,21 @@ pub fn only_events(stdout: &[u8]) -> Vec<Value> {
     records(stdout).into_iter().filter(|line| line.get("op").is_some()).collect()
 }
 
+/// How many events the kernel skipped at most, by what is shown. Each time that another test's observer comes or goes,
+/// it skips those that are under way.
+#[must_use]
+pub fn missing(stdout: &[u8]) -> u64 {
+    let skipped = records(stdout).into_iter().filter(|line| line["reason"] == "skipped");
+    skipped.map(|line| line["missing"].as_u64().expect("a number")).sum()
+}
+
+/// The event that was shown last; null before there is one.
+#[must_use]
+pub fn last(stdout: &[u8]) -> Value {
+    let lines = stdout.rsplit(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
+    lines.into_iter().find(|line: &Value| line.get("op").is_some()).unwrap_or_default()
+}
+
 /// How many lines there are.
 #[must_use]
 pub fn lines(stdout: &[u8]) -> usize {

@@ -1,9 +1,10 @@
 //! Which backend is used, why, and what only one of them does.
 
-use std::fs;
+use std::fs::{self, File};
 
 use log_tail_tests::{
     backend::{chosen_here, is_ebpf_or_skip},
+    held::HeldWrite,
     prelude::*,
     run::binary,
 };
@@ -40,6 +41,25 @@ fn the_backend_that_is_asked_for_is_the_one_that_is_used() {
         tail.wait_for_stdout("one\n");
         tail.terminate();
     }
+}
+
+/// The kernel leaves out what is to run after a function that is under way when anybody attaches to it, or leaves.
+#[test]
+fn what_is_being_written_while_another_tool_comes_and_goes_is_found_by_the_sweep() {
+    let place = Place::new();
+    let [log, other] = ["app.log", "other.log"].map(|name| place.path(name));
+    create(&log, "");
+    create(&other, "");
+    let tail = LogTail::new().arg(&log).follow();
+    let held = HeldWrite::begin(File::options().append(true).open(&log).unwrap(), 5).unwrap();
+    LogTail::new().arg(&other).follow().terminate();
+    held.let_go(b"held\n").unwrap();
+    tail.wait_for_stdout("held\n");
+    let missed = tail.scrape().get("log_tail_missed_hints_total");
+    let backend = tail.following().backend;
+    println!("{missed} hints were missed with {backend:?}");
+    assert!(missed == 0 || backend == Backend::Ebpf, "inotify tells of it");
+    tail.terminate();
 }
 
 /// A copy of log-tail that everybody may run: the directory it was built in may be closed to others.

@@ -6,8 +6,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use log_tail_tests::{backend::is_ebpf_or_skip, prelude::*};
-use nix::mount::{MsFlags, mount, umount};
+use log_tail_tests::{backend::is_ebpf_or_skip, cgroup::Hierarchy, prelude::*};
 use serde_json::Value;
 
 /// Processes that write at once, and lines that each writes.
@@ -91,33 +90,23 @@ fn the_container_is_told_by_its_cgroup_or_by_its_logs_path() {
         return;
     }
     let place = Place::new();
-    let hierarchy = place.path("cgroup");
-    fs::create_dir(&hierarchy).unwrap();
-    let none: Option<&str> = None;
-    mount(Some("cgroup2"), &hierarchy, Some("cgroup2"), MsFlags::empty(), none).unwrap();
+    let hierarchy = Hierarchy::mounted_in(&place);
     let id = "0123456789abcdef".repeat(4);
-    let cgroup = hierarchy.join(format!("docker-{id}.scope"));
-    fs::create_dir(&cgroup).unwrap();
     let other = "f".repeat(64);
     let shims = place.path(format!("containers/{other}"));
     fs::create_dir_all(&shims).unwrap();
     let (log, shims_log) = (place.path("app.log"), shims.join(format!("{other}-json.log")));
     create(&log, "");
     create(&shims_log, "");
-    {
-        let tail = LogTail::without_sweep().args(["--format", "json"]).args([&log, &shims_log]).follow();
-        let script =
-            format!("echo $$ > '{}/cgroup.procs' && echo inside >> '{}'", cgroup.display(), log.display());
-        assert!(Command::new("sh").arg("-c").arg(script).status().unwrap().success());
-        let record = &tail.wait_for_records(1)[0]["writer"];
-        assert_eq!(record["container"], id, "{record}");
-        assert_eq!(record["cgroup"], format!("/docker-{id}.scope"), "{record}");
-        assert_eq!(record.get("via"), None, "{record}");
-        append(&shims_log, "by its shim\n");
-        let record = &tail.wait_for_records(2)[1]["writer"];
-        assert_eq!((&record["container"], &record["via"]), (&other.into(), &"shim".into()), "{record}");
-        tail.terminate();
-    }
-    fs::remove_dir(&cgroup).unwrap();
-    umount(&hierarchy).unwrap();
+    let tail = LogTail::without_sweep().args(["--format", "json"]).args([&log, &shims_log]).follow();
+    let script = format!("echo inside >> '{}'", log.display());
+    let _cgroup = hierarchy.run(format!("docker-{id}.scope"), &script);
+    let record = &tail.wait_for_records(1)[0]["writer"];
+    assert_eq!(record["container"], id, "{record}");
+    assert_eq!(record["cgroup"], format!("/docker-{id}.scope"), "{record}");
+    assert_eq!(record.get("via"), None, "{record}");
+    append(&shims_log, "by its shim\n");
+    let record = &tail.wait_for_records(2)[1]["writer"];
+    assert_eq!((&record["container"], &record["via"]), (&other.into(), &"shim".into()), "{record}");
+    tail.terminate();
 }

@@ -16,7 +16,7 @@ use aya_ebpf::{
     programs::{FEntryContext, FExitContext},
 };
 
-use super::{Counted, begin, called_to_write, freed, will_come};
+use super::{Counted, Level, begin, called_to_write, freed, went, will_come};
 use crate::{
     behind,
     kernel::{Dentry, File, Inode},
@@ -24,14 +24,14 @@ use crate::{
 
 /// Before functions that write to the file in argument `$file`.
 macro_rules! before_write {
-    ($($function:literal $name:ident file: $file:literal;)*) => {
+    ($($function:literal $name:ident file: $file:literal, $level:ident;)*) => {
         $(
             #[doc = concat!("Before `", $function, "`.")]
             #[fentry(function = $function)]
             fn $name(ctx: FEntryContext) -> i32 {
                 let inode = File(ctx.arg($file)).inode();
                 if inode.is_regular() {
-                    begin(inode);
+                    begin(inode, Level::$level);
                 }
                 0
             }
@@ -40,14 +40,14 @@ macro_rules! before_write {
 }
 
 before_write! {
-    "vfs_write" before_vfs_write file: 0;
-    "vfs_writev" before_vfs_writev file: 0;
-    "vfs_iter_write" before_vfs_iter_write file: 0;
-    "vfs_iocb_iter_write" before_vfs_iocb_iter_write file: 0;
-    "iter_file_splice_write" before_iter_file_splice_write file: 1;
-    "vfs_copy_file_range" before_vfs_copy_file_range file: 2;
-    "vfs_clone_file_range" before_vfs_clone_file_range file: 2;
-    "vfs_fallocate" before_vfs_fallocate file: 0;
+    "vfs_write" before_vfs_write file: 0, CALL;
+    "vfs_writev" before_vfs_writev file: 0, CALL;
+    "vfs_iter_write" before_vfs_iter_write file: 0, WRITE;
+    "vfs_iocb_iter_write" before_vfs_iocb_iter_write file: 0, WRITE;
+    "iter_file_splice_write" before_iter_file_splice_write file: 1, COPY;
+    "vfs_copy_file_range" before_vfs_copy_file_range file: 2, CALL;
+    "vfs_clone_file_range" before_vfs_clone_file_range file: 2, COPY;
+    "vfs_fallocate" before_vfs_fallocate file: 0, CALL;
 }
 
 /// The same again as after these functions, for the times that the first ones are skipped.
@@ -88,6 +88,13 @@ before_name! {
     "d_instantiate" before_d_instantiate;
     "d_instantiate_new" before_d_instantiate_new;
     "d_make_persistent" before_d_make_persistent;
+}
+
+/// A name was removed: unlink, rmdir.
+#[fentry(function = "d_delete")]
+fn before_d_delete(ctx: FEntryContext) -> i32 {
+    went(Dentry(ctx.arg(0)));
+    0
 }
 
 /// An inode leaves the memory. A filesystem calls it before it gives the inode's number to another one.

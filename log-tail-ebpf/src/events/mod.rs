@@ -6,6 +6,13 @@
 //! its function that a call of this task begins on this inode ([`begin`]), and whichever ends first, the innermost,
 //! tells of it ([`wrote`]); the others find that noted. So do the programs that stand on one function several times
 //! (see [`hooks`]). Which call it is ([`Which`]) must not rest on [`begin`] alone, which the kernel may skip.
+//!
+//! # What is not told
+//! A call that is under way when anybody attaches a program to its function, or takes one away, comes to its end unseen:
+//! the kernel makes the function's trampoline anew, and in the old one leaves out whatever is to run after the function
+//! (kernel/bpf/trampoline.c, `bpf_tramp_image_put`: "First, patch the trampoline to avoid calling into fexit progs").
+//! So where a task begins a call, or closes the file, and its last one has no end, that is counted ([`begin`],
+//! [`closed`]). Names are told before the kernel's functions for them wherever that can be.
 
 mod hooks;
 
@@ -17,9 +24,10 @@ use aya_ebpf::{
     maps::{Array, HashMap, LruHashMap},
 };
 use log_tail_common::{
-    Event, HINT_EVENT, HINT_NAMED_EVENT, InodeKey, LEAVING, MISSING_CROWDED, MISSING_INODES, MISSING_NO_ROOM,
-    NOWHERE, NamedEvent, OPERATION_CAME, OPERATION_FREED, OPERATION_MOVED_AWAY, OPERATION_MOVED_FROM,
-    OPERATION_MOVED_TO, OPERATION_WENT, OPERATION_WRITE, Span, observed_since,
+    Event, HINT_EVENT, HINT_NAMED_EVENT, InodeKey, LEAVING, MISSING_CROWDED, MISSING_ENDS, MISSING_INODES,
+    MISSING_KINDS, MISSING_NO_ROOM, NOWHERE, NamedEvent, OPERATION_CAME, OPERATION_FREED,
+    OPERATION_MOVED_AWAY, OPERATION_MOVED_FROM, OPERATION_MOVED_TO, OPERATION_WENT, OPERATION_WRITE, Span,
+    observed_since,
 };
 
 use crate::{
@@ -44,8 +52,8 @@ pub fn are_told() -> bool {
 struct Call {
     /// `bpf_get_current_pid_tgid`.
     task: u64,
-    /// The inode's number: one call may be on an overlay's inode and on the real one.
-    inode: u64,
+    /// One call may be on an overlay's inode and on the real one.
+    inode: InodeKey,
 }
 
 /// What is known of it.
@@ -55,10 +63,25 @@ struct Begun {
     size_plus_one: u64,
     /// 1 once it was told of.
     told: u64,
+    /// The [`Level`] that it was begun on.
+    level: u64,
     /// Of the last one that was told: the offset behind its bytes.
     to: u64,
     /// Of the last one that was told: its number, if it has one.
     number: u64,
+}
+
+/// How deep inside of others a call can lie: those on one level never lie in each other.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Level(u64);
+
+impl Level {
+    /// A system call is made of it, and of nothing around it.
+    pub const CALL: Self = Self(0);
+    /// Copies what others copy by.
+    pub const COPY: Self = Self(1);
+    /// What those write by, and overlays.
+    pub const WRITE: Self = Self(2);
 }
 
 /// How a call is known from the one before it, on the same inode by the same task. Not an enum: a value that is not
@@ -93,7 +116,7 @@ static BEGUN: LruHashMap<Call, Begun> = LruHashMap::with_max_entries(1, 0);
 
 /// Counts what is not told, each for its reason: the constants `MISSING_*`.
 #[map]
-static MISSING: Array<u64> = Array::with_max_entries(3, 0);
+static MISSING: Array<u64> = Array::with_max_entries(MISSING_KINDS, 0);
 
 /// Inodes that user space does not want, although they have a name in an observed directory: since when they had it.
 /// Sized by the loader.
@@ -112,12 +135,17 @@ fn is_observed(inode: Inode) -> bool {
 
 #[inline(always)]
 fn call(inode: Inode) -> Call {
-    Call { task: bpf_get_current_pid_tgid(), inode: inode.number() }
+    Call { task: bpf_get_current_pid_tgid(), inode: inode.key() }
 }
 
 /// This task's call on the inode begins.
+#[inline(always)]
+pub fn begin(inode: Inode, Level(level): Level) {
+    begin_on(inode, level);
+}
+
 #[inline(never)]
-pub fn begin(inode: Inode) {
+fn begin_on(inode: Inode, level: u64) {
     if !is_observed(inode) {
         return;
     }
@@ -125,11 +153,37 @@ pub fn begin(inode: Inode) {
     if let Some(begun) = BEGUN.get_ptr_mut(call(inode)) {
         // SAFETY: a non-NULL map value of this task's.
         let begun = unsafe { &mut *begun };
+        let is_within = begun.told == 0 && begun.level < level;
+        if !is_within {
+            unless_ended(begun);
+            begun.level = level;
+        }
         // What was told stays known: it may be the call that this one is a part of.
         begun.size_plus_one = size_plus_one;
         begun.told = 0;
     } else {
-        let _ = BEGUN.insert(call(inode), Begun { size_plus_one, told: 0, to: 0, number: 0 }, 0);
+        let _ = BEGUN.insert(call(inode), Begun { size_plus_one, told: 0, level, to: 0, number: 0 }, 0);
+    }
+}
+
+/// Counts it where its end has not been seen by now, and will not be.
+#[inline(always)]
+fn unless_ended(begun: &Begun) {
+    if begun.told == 0 {
+        miss(MISSING_ENDS);
+    }
+}
+
+/// This task closes a file for good: it is inside of no call on it.
+#[inline(never)]
+pub fn closed(inode: Inode) {
+    if is_observed(inode)
+        && let Some(begun) = BEGUN.get_ptr_mut(call(inode))
+    {
+        // SAFETY: a non-NULL map value of this task's.
+        let begun = unsafe { &mut *begun };
+        unless_ended(begun);
+        begun.told = 1;
     }
 }
 
@@ -139,7 +193,7 @@ pub fn begin(inode: Inode) {
 fn end(inode: Inode, to: u64, which: Which) -> Option<u64> {
     let Which(number) = which;
     let Some(begun) = BEGUN.get_ptr_mut(call(inode)) else {
-        let _ = BEGUN.insert(call(inode), Begun { size_plus_one: 0, told: 1, to, number }, 0);
+        let _ = BEGUN.insert(call(inode), Begun { size_plus_one: 0, told: 1, level: 0, to, number }, 0);
         return Some(0);
     };
     // SAFETY: a non-NULL map value of this task's.
@@ -276,7 +330,7 @@ pub fn will_move(dentry: Dentry) {
     }
 }
 
-/// The name was removed. `dentry` may have no inode any more.
+/// The filesystem has removed the name.
 #[inline(never)]
 pub fn went(dentry: Dentry) {
     let directory = dentry.parent().inode();

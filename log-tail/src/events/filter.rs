@@ -30,17 +30,33 @@ impl Filter {
         given.into_iter().find_map(|(option, is_given)| is_given.then_some(option))
     }
 
-    pub(super) fn keeps(&self, event: &Event) -> bool {
+    pub(super) fn asks_for(&self, event: &Event) -> Asked {
         let fits_writer = |writer: &Writer| {
-            let cgroup = writer.cgroup.as_ref().map(|cgroup| cgroup.path.as_str());
             fits(&self.pids, |pid| *pid == writer.pid)
                 && fits(&self.comms, |comm| *comm == writer.comm)
                 && fits(&self.uids, |uid| *uid == writer.uid)
-                && fits(&self.cgroups, |wanted| cgroup.is_some_and(|path| lies_in(path, wanted)))
         };
-        fits(&self.operations, |operation| *operation == event.operation)
-            && event.writer.as_deref().map_or(self.needs_writer().is_none(), fits_writer)
+        let writer = event.writer.as_deref();
+        if !fits(&self.operations, |operation| *operation == event.operation)
+            || !writer.map_or(self.needs_writer().is_none(), fits_writer)
+        {
+            return Asked::No;
+        }
+        match writer.map(|writer| writer.cgroup.as_ref()) {
+            Some(None) if !self.cgroups.is_empty() => Asked::Unknown,
+            Some(Some(cgroup)) if !fits(&self.cgroups, |wanted| lies_in(&cgroup.path, wanted)) => Asked::No,
+            _ => Asked::Yes,
+        }
     }
+}
+
+/// Whether an event is to be shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    Yes,
+    No,
+    /// Its writer's cgroup was gone before anybody could look it up.
+    Unknown,
 }
 
 fn fits<T>(wanted: &[T], is: impl Fn(&T) -> bool) -> bool {
@@ -93,20 +109,35 @@ mod tests {
             operations: vec![Operation::Truncate, Operation::Write],
         };
         for cgroup in ["/", "/system.slice", "/system.slice/", "system.slice", "/system.slice/cron.service"] {
-            assert!(both(cgroup).keeps(&ours), "{cgroup}");
+            assert_eq!(both(cgroup).asks_for(&ours), Asked::Yes, "{cgroup}");
         }
-        assert!(!both("/system.slice/cron").keeps(&ours), "a name is whole");
-        assert!(!Filter { pids: vec![8], ..both("/") }.keeps(&ours));
-        assert!(!Filter { operations: vec![Operation::Truncate], ..both("/") }.keeps(&ours));
-        assert!(Filter::default().keeps(&ours));
+        assert_eq!(both("/system.slice/cron").asks_for(&ours), Asked::No, "a name is whole");
+        let others = [
+            Filter { pids: vec![8], ..both("/") },
+            Filter { operations: vec![Operation::Truncate], ..both("/") },
+        ];
+        for filter in others {
+            assert_eq!(filter.asks_for(&ours), Asked::No, "{filter:?}");
+        }
+        assert_eq!(Filter::default().asks_for(&ours), Asked::Yes);
     }
 
     #[test]
     fn who_is_unknown_is_nobody_in_particular() {
         let unknown = event(Operation::Write, None);
-        assert!(Filter::default().keeps(&unknown));
+        assert_eq!(Filter::default().asks_for(&unknown), Asked::Yes);
         let filter = Filter { uids: vec![0], ..Filter::default() };
-        assert!(!filter.keeps(&unknown));
+        assert_eq!(filter.asks_for(&unknown), Asked::No);
         assert_eq!(filter.needs_writer(), Some("--uid"));
+    }
+
+    #[test]
+    fn a_cgroup_that_is_gone_may_have_been_the_one() {
+        let gone = event(Operation::Write, Some(Writer { cgroup: None, ..writer() }));
+        let asked = |filter: Filter| filter.asks_for(&gone);
+        let filter = Filter { cgroups: vec!["/system.slice".into()], ..Filter::default() };
+        assert_eq!(asked(filter.clone()), Asked::Unknown);
+        assert_eq!(asked(Filter { pids: vec![8], ..filter }), Asked::No);
+        assert_eq!(asked(Filter::default()), Asked::Yes);
     }
 }

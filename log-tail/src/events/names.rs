@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use log_tail_common::InodeKey;
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{paths::Paths, wanted::Wanted};
+use super::{
+    paths::{Paths, Relocated},
+    wanted::Wanted,
+};
 use crate::observe::event::Name;
 
 /// The names in observed directories.
@@ -77,22 +80,54 @@ impl Names {
     /// The directory and all below it are called something else now, or `None`: are where nobody observes. Gives the
     /// directories in which nothing is to be seen any more.
     pub fn move_directory(&mut self, from: &Path, to: Option<&Path>) -> Vec<InodeKey> {
-        let moved = |path: &Path| -> Option<PathBuf> { Some(to?.join(path.strip_prefix(from).ok()?)) };
+        self.relocate(|path| {
+            let below = path.strip_prefix(from).ok()?;
+            Some(to.map_or(Relocated::Away, |to| Relocated::To(joined(to, below))))
+        })
+    }
+
+    /// Each of the two bears the other one's name now, and so does all below them. Gives what [`Self::move_directory`]
+    /// gives.
+    pub fn exchange(&mut self, one: &Path, other: &Path) -> Vec<InodeKey> {
+        self.relocate(|path| {
+            let of_one = path.strip_prefix(one).map(|below| joined(other, below));
+            let relocated = of_one.or_else(|_| path.strip_prefix(other).map(|below| joined(one, below)));
+            relocated.ok().map(Relocated::To)
+        })
+    }
+
+    fn relocate(&mut self, to: impl Fn(&Path) -> Option<Relocated>) -> Vec<InodeKey> {
         let mut left = Vec::new();
         self.directories.retain(|inode, paths| {
-            let moving: Vec<_> = paths.extract_if(.., |path| path.starts_with(from)).collect();
-            let arrive = moving.iter().filter_map(|path| moved(path));
+            let moving: Vec<_> = paths.extract_if(.., |path| to(path).is_some()).collect();
+            let arrive = moving.iter().filter_map(|path| arrived(to(path)?));
             paths.extend(arrive.filter(|path| self.wanted.leads_through(path)));
             if paths.is_empty() {
                 left.push(*inode);
             }
             !paths.is_empty()
         });
-        let below: Vec<PathBuf> = self.subdirectories.extract_if(|path| path.starts_with(from)).collect();
-        self.subdirectories.extend(below.iter().filter_map(|path| moved(path)));
-        self.files.move_below(from, |path| moved(path).filter(|path| self.wanted.is(path)));
+        let below: Vec<PathBuf> = self.subdirectories.extract_if(|path| to(path).is_some()).collect();
+        self.subdirectories.extend(below.iter().filter_map(|path| arrived(to(path)?)));
+        let wanted = &self.wanted;
+        self.files.relocate(|path| {
+            let path = arrived(to(path)?).filter(|path| wanted.is(path));
+            Some(path.map_or(Relocated::Away, Relocated::To))
+        });
         left
     }
+}
+
+fn arrived(relocated: Relocated) -> Option<PathBuf> {
+    match relocated {
+        Relocated::To(path) => Some(path),
+        Relocated::Away => None,
+    }
+}
+
+/// As [`Path::join`], but without a slash at the end where nothing lies below.
+fn joined(directory: &Path, below: &Path) -> PathBuf {
+    if below.as_os_str().is_empty() { directory.to_owned() } else { directory.join(below) }
 }
 
 #[cfg(test)]
@@ -127,6 +162,23 @@ mod tests {
         assert_eq!(names.path_of(&name(1, "a.log")), Some(path("a.log")));
         assert_eq!(names.path_of(&name(1, "b.log")), Some(path("link/b.log")));
         assert_eq!(names.path_of(&name(2, "b.log")), None);
+    }
+
+    #[test]
+    fn two_directories_exchange_what_is_below_them() {
+        let place = tempfile::tempdir().unwrap();
+        let path = |name: &str| place.path().join(name);
+        let mut names = names(&[path("*/x.log").display().to_string()]);
+        for (ino, directory) in [(2, "a"), (3, "b")] {
+            names.name_directory(inode(ino), &path(directory));
+            names.add_subdirectory(path(directory));
+            names.files.name(inode(ino + 10), path(directory).join("x.log"));
+        }
+        assert_eq!(names.exchange(&path("a"), &path("b")), []);
+        assert_eq!(names.path_of(&name(2, "new")), Some(path("b/new")));
+        assert_eq!(names.path_of(&name(3, "new")), Some(path("a/new")));
+        assert_eq!(names.files.of(inode(12)), Some(&path("b/x.log")));
+        assert_eq!(names.files.of(inode(13)), Some(&path("a/x.log")));
     }
 
     #[test]

@@ -5,6 +5,15 @@ use std::path::{Path, PathBuf};
 use log_tail_common::InodeKey;
 use rustc_hash::FxHashMap;
 
+/// What became of a path when directories were renamed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Relocated {
+    /// It is this one now.
+    To(PathBuf),
+    /// It lies where nobody observes.
+    Away,
+}
+
 /// The files that are observed.
 #[derive(Debug, Default)]
 pub struct Paths {
@@ -65,13 +74,15 @@ impl Paths {
         Some(inode)
     }
 
-    /// The directory is called something else now, or is not observed any more, and so is all below it.
-    pub fn move_below(&mut self, from: &Path, to: impl Fn(&Path) -> Option<PathBuf>) {
-        let below: Vec<_> = self.by_path.keys().filter(|path| path.starts_with(from)).cloned().collect();
-        for path in below {
-            if let Some(inode) = self.take(&path, None)
-                && let Some(path) = to(&path)
-            {
+    /// Directories are called something else now, or are not observed any more, and so is all below them: `to` says so
+    /// of a path, and `None` of those that stay.
+    pub fn relocate(&mut self, to: impl Fn(&Path) -> Option<Relocated>) {
+        let moving: Vec<_> = self.by_path.keys().filter_map(|path| Some((path.clone(), to(path)?))).collect();
+        // All are taken before any is given: two directories may have exchanged their names.
+        let taken: Vec<_> =
+            moving.into_iter().map(|(path, relocated)| (self.take(&path, None), relocated)).collect();
+        for (inode, relocated) in taken {
+            if let (Some(inode), Relocated::To(path)) = (inode, relocated) {
                 self.name(inode, path);
             }
         }
@@ -172,11 +183,26 @@ mod tests {
     }
 
     #[test]
+    fn directories_exchange_what_lies_below_them() {
+        let mut paths = named(&[(1, "a/x"), (2, "b/x"), (3, "c")]);
+        paths.relocate(|path| {
+            let (other, below) = match path.strip_prefix("a") {
+                Ok(below) => ("b", below),
+                Err(_) => ("a", path.strip_prefix("b").ok()?),
+            };
+            Some(Relocated::To(Path::new(other).join(below)))
+        });
+        assert_eq!((paths.of(inode(1)), paths.of(inode(2))), (Some(&"b/x".into()), Some(&"a/x".into())));
+        assert_eq!(paths.of(inode(3)), Some(&"c".into()));
+    }
+
+    #[test]
     fn what_lies_below_a_directory_goes_where_that_goes() {
         let mut paths = named(&[(1, "d/a"), (2, "d/e/b"), (3, "da")]);
-        paths.move_below(Path::new("d"), |path| {
-            let below = path.strip_prefix("d").unwrap();
-            below.starts_with("e").then(|| Path::new("x").join(below))
+        paths.relocate(|path| {
+            let below = path.strip_prefix("d").ok()?;
+            let is_wanted = below.starts_with("e");
+            Some(if is_wanted { Relocated::To(Path::new("x").join(below)) } else { Relocated::Away })
         });
         assert_eq!(paths.of(inode(2)), Some(&"x/e/b".into()));
         assert_eq!((paths.of(inode(1)), paths.of(inode(3))), (None, Some(&"da".into())));

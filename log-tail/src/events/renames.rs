@@ -1,6 +1,6 @@
 //! The two ends of a rename, told one after the other by the thread that does it, made one event.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use log_tail_common::InodeKey;
 use rustc_hash::FxHashMap;
@@ -8,29 +8,53 @@ use rustc_hash::FxHashMap;
 /// Renames that have begun, by the thread: each can be inside of two, with `RENAME_EXCHANGE`.
 #[derive(Debug, Default)]
 pub struct Renames {
-    begun: FxHashMap<u32, Vec<(InodeKey, PathBuf)>>,
+    begun: FxHashMap<u32, Vec<Begun>>,
+}
+
+#[derive(Debug)]
+struct Begun {
+    inode: InodeKey,
+    from: PathBuf,
+    /// The other end of an exchange has been told.
+    is_done: bool,
+}
+
+/// The beginning of a rename.
+#[derive(Debug, PartialEq, Eq)]
+pub struct From {
+    /// The name that was taken from the inode.
+    pub path: PathBuf,
+    /// It is the second end of an exchange, and what became of both names was told with the first.
+    pub is_done: bool,
 }
 
 impl Renames {
     /// The thread takes this name from the inode. Of one that was told before it may be that its end was not told.
     pub fn begin(&mut self, thread: u32, inode: InodeKey, from: PathBuf) {
         let begun = self.begun.entry(thread).or_default();
-        begun.retain(|(other, _)| *other != inode);
+        begun.retain(|other| other.inode != inode);
         if begun.len() == 2 {
             begun.remove(0);
         }
-        begun.push((inode, from));
+        begun.push(Begun { inode, from, is_done: false });
     }
 
     /// The thread has given another name to the inode: the one that it had.
-    pub fn end(&mut self, thread: u32, inode: InodeKey) -> Option<PathBuf> {
+    pub fn end(&mut self, thread: u32, inode: InodeKey) -> Option<From> {
         let begun = self.begun.get_mut(&thread)?;
-        let place = begun.iter().position(|(other, _)| *other == inode)?;
-        let (_, from) = begun.swap_remove(place);
+        let place = begun.iter().position(|begun| begun.inode == inode)?;
+        let Begun { from, is_done, .. } = begun.swap_remove(place);
         if begun.is_empty() {
             self.begun.remove(&thread);
         }
-        Some(from)
+        Some(From { path: from, is_done })
+    }
+
+    /// The inode that the thread took this name from, and is about to give another one.
+    pub fn exchanged(&mut self, thread: u32, name: &Path) -> Option<InodeKey> {
+        let other = self.begun.get_mut(&thread)?.iter_mut().find(|other| other.from == name)?;
+        other.is_done = true;
+        Some(other.inode)
     }
 }
 
@@ -48,12 +72,28 @@ mod tests {
         renames.begin(1, inode(10), "a".into());
         renames.begin(1, inode(11), "b".into());
         renames.begin(2, inode(12), "c".into());
-        assert_eq!(renames.end(1, inode(10)), Some("a".into()));
-        assert_eq!(renames.end(1, inode(11)), Some("b".into()));
+        assert_eq!(renames.end(1, inode(10)), Some(from("a", false)));
+        assert_eq!(renames.end(1, inode(11)), Some(from("b", false)));
         assert_eq!(renames.end(1, inode(11)), None);
         assert_eq!(renames.end(3, inode(12)), None);
-        assert_eq!(renames.end(2, inode(12)), Some("c".into()));
+        assert_eq!(renames.end(2, inode(12)), Some(from("c", false)));
         assert!(renames.begun.is_empty());
+    }
+
+    fn from(path: &str, is_done: bool) -> From {
+        From { path: path.into(), is_done }
+    }
+
+    #[test]
+    fn the_second_end_of_an_exchange_is_known_as_such() {
+        let mut renames = Renames::default();
+        renames.begin(1, inode(10), "a".into());
+        renames.begin(1, inode(11), "b".into());
+        assert_eq!(renames.end(1, inode(10)), Some(from("a", false)));
+        assert_eq!(renames.exchanged(1, Path::new("c")), None);
+        assert_eq!(renames.exchanged(1, Path::new("b")), Some(inode(11)));
+        assert_eq!(renames.end(1, inode(11)), Some(from("b", true)));
+        assert_eq!(renames.exchanged(1, Path::new("a")), None);
     }
 
     #[test]

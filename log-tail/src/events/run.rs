@@ -11,7 +11,7 @@ use tokio::{
     task::yield_now,
 };
 
-use super::{Because, Filter, Line, Missing, Source, show::Show, source};
+use super::{Because, Filter, Line, Missing, Source, filter::Asked, show::Show, source};
 use crate::{
     cli::Observe,
     observe::Readiness,
@@ -86,6 +86,8 @@ struct Shown<'a> {
     events: u64,
     ring_full: u64,
     skipped: u64,
+    /// Events of cgroups that nobody can name any more.
+    unknown: u64,
 }
 
 impl<'a> Shown<'a> {
@@ -97,6 +99,7 @@ impl<'a> Shown<'a> {
             events: 0,
             ring_full: 0,
             skipped: 0,
+            unknown: 0,
         }
     }
 
@@ -111,8 +114,14 @@ impl<'a> Shown<'a> {
         let mut text = Vec::new();
         for line in self.lines.drain(..) {
             match &line {
-                Line::Event(event) if !self.filter.keeps(event) => continue,
-                Line::Event(_) => self.events += 1,
+                Line::Event(event) => match self.filter.asks_for(event) {
+                    Asked::Yes => self.events += 1,
+                    Asked::No => continue,
+                    Asked::Unknown => {
+                        self.unknown += 1;
+                        continue;
+                    }
+                },
                 Line::Missing(Missing { events, because: Because::RingFull, .. }) => {
                     self.ring_full += events;
                 }
@@ -126,10 +135,16 @@ impl<'a> Shown<'a> {
     }
 
     fn say_totals(&self) {
-        let Self { events, ring_full, skipped, .. } = self;
+        let Self { events, ring_full, skipped, unknown, .. } = self;
         say(format_args!(
             "{events} events shown; {ring_full} found no room in the ring; the kernel skipped {}{skipped}",
             if *skipped == 0 { "" } else { "at most " }
         ));
+        if *unknown > 0 {
+            say(format_args!(
+                "{unknown} more were done in cgroups that were gone before they could be looked up: --cgroup leaves \
+                 those out"
+            ));
+        }
     }
 }

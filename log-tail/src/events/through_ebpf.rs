@@ -160,9 +160,16 @@ impl ThroughEbpf {
             }
             Deed::MovedTo { name, kind } => {
                 shown.operation = Operation::Rename;
-                shown.from = self.renames.end(thread, inode);
                 let path = self.names.path_of(&name);
-                let came = self.came(inode, kind, path.clone(), since, shown.from.as_deref());
+                let from = self.renames.end(thread, inode);
+                let mut taken = from.as_ref().filter(|from| !from.is_done).map(|from| from.path.clone());
+                shown.from = from.map(|from| from.path);
+                if let Some(path) = &path
+                    && let Some(other) = self.renames.exchanged(thread, path)
+                {
+                    self.exchanged(taken.take().as_deref(), other, path);
+                }
+                let came = self.came(inode, kind, path.clone(), since, taken.as_deref());
                 let was_wanted = shown.from.as_deref().is_some_and(|from| self.names.wanted.is(from));
                 shown.path = came.or(path.filter(|_| was_wanted));
                 shown.path.as_ref()?;
@@ -170,8 +177,10 @@ impl ThroughEbpf {
             Deed::MovedAway => {
                 shown.operation = Operation::Rename;
                 let from = self.renames.end(thread, inode);
-                self.left(inode, from.as_deref());
-                shown.from = Some(from.filter(|from| self.names.wanted.is(from))?);
+                if !from.as_ref().is_some_and(|from| from.is_done) {
+                    self.left(inode, from.as_ref().map(|from| from.path.as_path()));
+                }
+                shown.from = Some(from.map(|from| from.path).filter(|from| self.names.wanted.is(from))?);
             }
             Deed::Went { name } => {
                 let path = self.names.path_of(&name)?;
@@ -230,6 +239,8 @@ impl ThroughEbpf {
         }
         let events = self.events.skipped();
         if events > 0 {
+            // Names may be among them, and what is done to a file whose name is not known is not shown.
+            self.is_stale = true;
             let time = SystemTime::now();
             lines.push(Line::Missing(Missing { time, events, because: Because::Skipped }));
         }

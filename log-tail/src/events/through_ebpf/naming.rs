@@ -144,6 +144,14 @@ impl ThroughEbpf {
         self.directory_gone(inode, "moved away");
     }
 
+    /// An inode got the name of another one, and that is about to get its own: `from`, where somebody observes.
+    pub(super) fn exchanged(&mut self, from: Option<&Path>, other: InodeKey, path: &Path) {
+        let Some(from) = from else { return self.left(other, Some(path)) };
+        for directory in self.names.exchange(from, path) {
+            self.events.forget(directory);
+        }
+    }
+
     fn forget_below(&mut self, from: &Path, to: Option<&Path>) {
         for directory in self.names.move_directory(from, to) {
             self.events.forget(directory);

@@ -12,7 +12,7 @@ use std::{
 
 use aya::maps::{Array, HashMap, MapData, RingBuf};
 use log_tail_common::{
-    Event as Record, HINT_EVENT, HINT_NAMED_EVENT, InodeKey, MISSING_CROWDED, MISSING_INODES,
+    Event as Record, HINT_EVENT, HINT_NAMED_EVENT, InodeKey, MISSING_CROWDED, MISSING_ENDS, MISSING_INODES,
     MISSING_NO_ROOM, NAME_MAX, NamedEvent, OBSERVED, OPERATION_CAME, OPERATION_COPY, OPERATION_FALLOCATE,
     OPERATION_FREED, OPERATION_MOVED_AWAY, OPERATION_MOVED_FROM, OPERATION_MOVED_TO, OPERATION_REFLINK,
     OPERATION_SPLICE, OPERATION_TRUNCATE, OPERATION_WENT, OPERATION_WRITE,
@@ -43,6 +43,7 @@ struct Skipped {
     crowded: u64,
     alone: u64,
     all_times: u64,
+    ends: u64,
 }
 
 impl Events {
@@ -133,12 +134,13 @@ impl Events {
     /// Events that the kernel skipped since this was last asked, at most.
     pub fn skipped(&mut self) -> u64 {
         // Before the counts are read: what is skipped from now on is told by the next one.
-        let crowded = self.missing.get(&MISSING_CROWDED, 0).unwrap_or(0);
+        let [crowded, ends] =
+            [MISSING_CROWDED, MISSING_ENDS].map(|kind| self.missing.get(&kind, 0).unwrap_or(0));
         let (alone, all_times) = self.misses();
-        let before = std::mem::replace(&mut self.skipped, Skipped { crowded, alone, all_times });
+        let before = std::mem::replace(&mut self.skipped, Skipped { crowded, alone, all_times, ends });
         let none = crowded == before.crowded && self.are_all_attached();
         let writes = if none { 0 } else { all_times - before.all_times };
-        alone - before.alone + writes
+        alone - before.alone + writes + (ends - before.ends)
     }
 
     /// How often programs that stand alone were skipped; and of those that stand on one function many times, the one

@@ -63,6 +63,8 @@ pub struct Hook {
     pub needed: bool,
     /// Where it is used.
     pub told: Told,
+    /// It only notes what a program after the function tells more with: where it is skipped, no event goes unseen.
+    pub notes: bool,
 }
 
 impl Hook {
@@ -82,13 +84,9 @@ impl Hook {
         self.told == Told::ManyTimes
     }
 
-    /// Whether an event may go unseen where the kernel skips its program. The others note what is told with one.
+    /// Whether an event may go unseen where the kernel skips its program.
     pub fn tells_events(&self) -> bool {
-        let is_noted = self.when == When::Before && self.variants == Variants::Dentry;
-        // Such a call is known from the one before it without that.
-        let is_known = ["vfs_write", "vfs_writev", "vfs_fallocate"].contains(&self.function);
-        let tells_none = is_noted || (self.told == Told::Event && is_known);
-        self.when != When::Tracepoint && !tells_none
+        self.when != When::Tracepoint && !self.notes && self.is_for(true)
     }
 
     /// The name of an equal program, of which this is the second or a later one.
@@ -139,6 +137,7 @@ const fn hook(function: &'static str, arguments: usize, sees: &'static str) -> H
         newer: false,
         needed: false,
         told: Told::Always,
+        notes: false,
     }
 }
 
@@ -150,6 +149,11 @@ const fn hint(hook: Hook) -> Hook {
 /// Only where events are told: before a function that writes.
 const fn begin(function: &'static str, arguments: usize) -> Hook {
     Hook { told: Told::Event, ..before(hook(function, arguments, "sizes before writes")) }
+}
+
+/// As [`begin`], of a call that is known from the one before it without that.
+const fn size(function: &'static str, arguments: usize) -> Hook {
+    Hook { notes: true, ..begin(function, arguments) }
 }
 
 const fn before(hook: Hook) -> Hook {
@@ -167,20 +171,20 @@ const NEW_FILES: &str = "new files on ext4 and btrfs";
 const NEW_ON_TMPFS: &str = "new names on tmpfs";
 
 /// Every hook.
-pub const HOOKS: [Hook; 41] = [
+pub const HOOKS: [Hook; 42] = [
     // The first: it counts who waits inside the others.
     Hook {
         when: When::Tracepoint,
         ..hook("sched_switch", 4, "what the kernel skips while a task is preempted inside a program")
     },
-    begin("vfs_write", 4),
-    begin("vfs_writev", 5),
+    size("vfs_write", 4),
+    size("vfs_writev", 5),
     begin("vfs_iter_write", 4),
     begin("vfs_iocb_iter_write", 3),
     begin("iter_file_splice_write", 5),
     begin("vfs_copy_file_range", 6),
     begin("vfs_clone_file_range", 6),
-    begin("vfs_fallocate", 4),
+    size("vfs_fallocate", 4),
     Hook {
         variants: Variants::Ring,
         needed: true,
@@ -207,7 +211,11 @@ pub const HOOKS: [Hook; 41] = [
     before(Hook { variants: Variants::Ring, ..hook("aio_complete_rw", 2, "libaio") }),
     hint(before(hook("iomap_dio_complete", 1, "whose direct I/O ends"))),
     hint(Hook { variants: Variants::Ring, ..hook("iomap_dio_complete", 1, "direct I/O through an overlay") }),
-    before(Hook { variants: Variants::Dentry, ..hook(NOTIFY_CHANGE, 4, "sizes before truncation") }),
+    before(Hook {
+        variants: Variants::Dentry,
+        notes: true,
+        ..hook(NOTIFY_CHANGE, 4, "sizes before truncation")
+    }),
     Hook { variants: Variants::Dentry, ..hook(NOTIFY_CHANGE, 4, "truncate, ftruncate, O_TRUNC") },
     before(hook("d_move", 2, "names before rename")),
     hook("d_move", 2, "rename"),
@@ -219,8 +227,9 @@ pub const HOOKS: [Hook; 41] = [
     Hook { told: Told::Event, ..before(hook("d_instantiate", 2, NEW_NAMES)) },
     Hook { told: Told::Event, ..before(hook("d_instantiate_new", 2, NEW_FILES)) },
     Hook { told: Told::Event, newer: true, ..before(hook("d_make_persistent", 2, NEW_ON_TMPFS)) },
-    hook("d_delete", 1, "removed names"),
-    hint(before(hook(LAST_CLOSE, 1, "when the last writer closes a file"))),
+    hint(hook("d_delete", 1, "removed names")),
+    Hook { told: Told::Event, ..before(hook("d_delete", 1, "removed names")) },
+    before(Hook { notes: true, ..hook(LAST_CLOSE, 1, "when the last writer closes a file") }),
     hint(before(hook("security_inode_unlink", 2, "names about to be removed"))),
     hint(before(hook("security_inode_rmdir", 2, "directories about to be removed"))),
     Hook { told: Told::Event, ..before(hook("clear_inode", 1, "when an inode's number may be used again")) },
