@@ -30,7 +30,7 @@ pub struct ProgramOptions {
 
     /// Write what was measured to this file as json.
     #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
+    pub json: Option<PathBuf>,
 
     /// Write it to this file as markdown tables.
     #[arg(long, value_name = "FILE")]
@@ -38,7 +38,7 @@ pub struct ProgramOptions {
 
     /// List what there is.
     #[arg(long)]
-    list: bool,
+    pub list: bool,
 
     /// On this kernel, in QEMU: 5.10, 6.1, 6.12, 6.18, 7.
     #[arg(long, value_name = "KERNEL")]

@@ -11,7 +11,7 @@ const NOISY: f64 = 0.1;
 #[derive(Debug, Clone, PartialEq)]
 pub struct Figure {
     /// The case.
-    pub case: &'static str,
+    pub case: String,
     /// Of the values.
     pub unit: &'static str,
     /// One a run, in the runs' order; never empty.
@@ -20,8 +20,8 @@ pub struct Figure {
 
 impl Figure {
     /// A case that was not measured yet.
-    pub fn new(case: &'static str, unit: &'static str) -> Self {
-        Self { case, unit, values: Vec::new() }
+    pub fn new(case: impl Into<String>, unit: &'static str) -> Self {
+        Self { case: case.into(), unit, values: Vec::new() }
     }
 
     /// The value that so large a part of the runs is below: 0.5 for the median. Between two runs, the part between.
@@ -72,15 +72,31 @@ pub fn table(name: &str, what: &str, figures: &[Figure]) -> String {
         let noisy = if figure.is_noisy() { ", noisy" } else { "" };
         let _ = writeln!(
             text,
-            "| {case} | {:.0} {unit} | {:.0} to {:.0}{noisy} | {:.2} × | {} |",
-            figure.median(),
-            figure.quantile(0.25),
-            figure.quantile(0.75),
-            figure.median() / first.median(),
+            "| {case} | {} {unit} | {} to {}{noisy} | {} | {} |",
+            shown(figure.median()),
+            shown(figure.quantile(0.25)),
+            shown(figure.quantile(0.75)),
+            beside(figure.median() / first.median()),
             values.len()
         );
     }
     text
+}
+
+/// How many times the first: beside nothing there is no number.
+fn beside(ratio: f64) -> String {
+    if ratio.is_finite() { format!("{ratio:.2} ×") } else { "–".to_owned() }
+}
+
+/// With three digits that say something, and all those before the point.
+pub fn shown(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".to_owned(),
+        size if size < 0.1 => format!("{value:.4}"),
+        size if size < 10.0 => format!("{value:.2}"),
+        size if size < 100.0 => format!("{value:.1}"),
+        _ => format!("{value:.0}"),
+    }
 }
 
 #[cfg(test)]
@@ -113,6 +129,8 @@ mod tests {
         ];
         let table = table("x", "y", &figures);
         assert!(table.contains("| a case | 300 ns | 300 to 300 | 1.50 × | 1 |"), "{table}");
-        assert!(table.contains("| another | 7 calls | 7 to 7 | 1.00 × | 1 |"), "{table}");
+        let none = [figure(&[0.0]), figure(&[0.0])];
+        assert!(super::table("x", "y", &none).contains("| 0 ns | 0 to 0 | – | 1 |"));
+        assert!(table.contains("| another | 7.00 calls | 7.00 to 7.00 | 1.00 × | 1 |"), "{table}");
     }
 }

@@ -3,17 +3,31 @@
 //!
 //! [`main`] is the whole program `bench`. Absolute figures are of the machine that it ran on, which the report names.
 
+mod backfill;
+mod burst;
+mod content;
 mod figure;
+mod follow;
+mod goal;
+mod idle;
+mod latency;
+mod process;
+mod report;
+mod rival;
 mod write_cost;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use nix::sys::utsname::uname;
 use serde_json::json;
 
-use self::figure::Figure;
+use self::{figure::Figure, goal::Goal};
+use crate::backend::{Backend, chosen_here};
 
 /// Measure log-tail, case beside case, in turn.
 #[derive(Debug, Clone, Parser)]
@@ -26,6 +40,14 @@ struct Options {
     /// Measure every case so many times
     #[arg(long, value_name = "N", default_value_t = 7, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
+
+    /// Less of everything: to see that all of it works, and what does not depend on the machine's speed
+    #[arg(long)]
+    quick: bool,
+
+    /// Write a page with tables and plots to this file
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
 
     /// Write the figures to this file as json
     #[arg(long, value_name = "FILE")]
@@ -40,18 +62,74 @@ struct Options {
     list: bool,
 }
 
+/// How much is measured, and through what.
+#[derive(Debug, Clone, Copy)]
+struct Plan {
+    /// Of every case.
+    runs: u32,
+    is_quick: bool,
+    has_ebpf: bool,
+}
+
+impl Plan {
+    /// What log-tail uses here, as `--backend` takes it.
+    fn backend(self) -> &'static str {
+        if self.has_ebpf { Backend::Ebpf.word() } else { Backend::Inotify.word() }
+    }
+}
+
+/// What a benchmark found.
+#[derive(Debug, Clone, Default)]
+struct Measured {
+    figures: Vec<Figure>,
+    goals: Vec<Goal>,
+    curves: Vec<Curve>,
+}
+
+/// How something grows with something else. Those of one title share a plot.
+#[derive(Debug, Clone)]
+struct Curve {
+    title: &'static str,
+    /// What the axes show, with the unit.
+    x: &'static str,
+    y: &'static str,
+    /// Of the line.
+    name: &'static str,
+    points: Vec<(f64, f64)>,
+}
+
 /// Something that is measured.
 struct Benchmark {
     name: &'static str,
     what: &'static str,
-    measure: fn(u32) -> Result<Vec<Figure>>,
+    measure: fn(Plan) -> Result<Measured>,
 }
 
-const ALL: [Benchmark; 1] = [Benchmark {
-    name: "write-cost",
-    what: "what a write of 100 bytes takes, by who watches the file",
-    measure: write_cost::measure,
-}];
+const ALL: [Benchmark; 7] = [
+    Benchmark {
+        name: "backfill",
+        what: "a file of 10 million lines from its beginning, out of the page cache into a pipe",
+        measure: backfill::measure,
+    },
+    Benchmark {
+        name: "follow",
+        what: "200,000 lines a second into 1, 100 and 10,000 files",
+        measure: follow::measure,
+    },
+    Benchmark { name: "burst", what: "a million lines as fast as one writer can", measure: burst::measure },
+    Benchmark {
+        name: "latency",
+        what: "from before a line is written until it comes out, one line at a time",
+        measure: latency::measure,
+    },
+    Benchmark {
+        name: "write-cost",
+        what: "what a write of 100 bytes takes, by who watches the file",
+        measure: write_cost::measure,
+    },
+    Benchmark { name: "idle", what: "100,000 files that nobody writes to", measure: idle::measure },
+    Benchmark { name: "growth", what: "1,000 files, and more, up to a million", measure: idle::growth },
+];
 
 fn name(name: &str) -> Result<String, String> {
     if ALL.iter().any(|benchmark| benchmark.name == name) {
@@ -80,34 +158,57 @@ pub fn main() -> ExitCode {
 
 fn bench(options: &Options) -> Result<()> {
     let machine = machine()?;
+    let has_ebpf = chosen_here().0 == Backend::Ebpf;
+    if !has_ebpf {
+        eprintln!("bench: without eBPF, which this kernel refuses ('log-tail doctor' tells why)");
+    }
+    let plan = Plan { runs: options.runs, is_quick: options.quick, has_ebpf };
     let mut results = Vec::new();
     for Benchmark { name, what, measure } in ALL {
         if options.only.is_empty() || options.only.iter().any(|only| only == name) {
             eprintln!("bench: {name}: {what}");
-            let figures = measure(options.runs).with_context(|| format!("measuring {name}"))?;
-            ensure!(!figures.is_empty(), "{name} has measured nothing");
-            results.push((name, what, figures));
+            let measured = measure(plan).with_context(|| format!("measuring {name}"))?;
+            ensure!(!measured.figures.is_empty(), "{name} has measured nothing");
+            results.push((name, what, measured));
         }
     }
-    let text: Vec<String> =
-        results.iter().map(|(name, what, figures)| figure::table(name, what, figures)).collect();
-    let text = format!("{}\n{machine}\n", text.concat());
+    let tables = results.iter().map(|(name, what, measured)| {
+        figure::table(name, what, &measured.figures) + &goal::table(&measured.goals)
+    });
+    let text = format!("{}\n{machine}\n", tables.collect::<Vec<_>>().join("\n"));
     print!("{text}");
-    if let Some(path) = &options.markdown {
-        std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
+    let write = |path: &Option<PathBuf>, text: String| match path {
+        Some(path) => write(path, &text),
+        None => Ok(()),
+    };
+    write(&options.markdown, text)?;
+    write(&options.json, format!("{:#}\n", json(&machine, &results)))?;
+    write(&options.html, report::page(&machine, &results)?)
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).with_context(|| format!("making {}", parent.display()))?;
     }
-    if let Some(path) = &options.json {
-        let rows: Vec<_> = results
-            .iter()
-            .map(|(name, what, figures)| {
-                let figures: Vec<_> = figures.iter().map(Figure::json).collect();
-                json!({ "benchmark": name, "what": what, "figures": figures })
-            })
-            .collect();
-        let text = format!("{:#}\n", json!({ "machine": machine, "benchmarks": rows }));
-        std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))?;
-    }
-    Ok(())
+    std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+}
+
+fn json(machine: &str, results: &[(&str, &str, Measured)]) -> serde_json::Value {
+    let rows: Vec<_> = results
+        .iter()
+        .map(|(name, what, Measured { figures, goals, curves })| {
+            let figures: Vec<_> = figures.iter().map(Figure::json).collect();
+            let goals: Vec<_> = goals.iter().map(Goal::json).collect();
+            let curves: Vec<_> = curves
+                .iter()
+                .map(|Curve { title, x, y, name, points }| {
+                    json!({ "title": title, "x": x, "y": y, "name": name, "points": points })
+                })
+                .collect();
+            json!({ "benchmark": name, "what": what, "figures": figures, "goals": goals, "curves": curves })
+        })
+        .collect();
+    json!({ "machine": machine, "benchmarks": rows })
 }
 
 /// What it is measured on, in a line.

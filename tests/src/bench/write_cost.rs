@@ -13,7 +13,11 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::figure::Figure;
+use super::{
+    Measured, Plan,
+    figure::Figure,
+    goal::{Goal, Limit},
+};
 use crate::{
     backend::Backend,
     metrics::Scrape,
@@ -81,14 +85,12 @@ impl Files {
 }
 
 /// Measures every case in turn, so many times.
-pub fn measure(runs: u32) -> Result<Vec<Figure>> {
-    let has_ebpf = crate::backend::chosen_here().0 == Backend::Ebpf;
+pub fn measure(plan: Plan) -> Result<Measured> {
+    let has_ebpf = plan.has_ebpf;
     let mut watchers =
         vec![Watcher::Nobody, Watcher::Elsewhere(Backend::Inotify), Watcher::Follower(Backend::Inotify)];
     if has_ebpf {
         watchers.extend([Watcher::Elsewhere(Backend::Ebpf), Watcher::Follower(Backend::Ebpf)]);
-    } else {
-        eprintln!("bench: without eBPF, which this kernel refuses ('log-tail doctor' tells why)");
     }
     let files = Files::new().context("making the files")?;
     let mut figures: Vec<Figure> =
@@ -96,7 +98,7 @@ pub fn measure(runs: u32) -> Result<Vec<Figure>> {
     let mut programs =
         [("eBPF program, another file is followed", false), ("eBPF program, the file is followed", true)]
             .map(|(case, is_followed)| (Figure::new(case, "ns a run of the kernel program"), is_followed));
-    for _ in 0..runs {
+    for _ in 0..plan.runs {
         for (watcher, figure) in watchers.iter().zip(&mut figures) {
             let running = watcher.start(&files);
             figure
@@ -112,10 +114,20 @@ pub fn measure(runs: u32) -> Result<Vec<Figure>> {
             }
         }
     }
+    let mut goals = Vec::new();
+    if let [nobody, _, inotify, _, ebpf] = figures.as_slice() {
+        let extra = |figure: &Figure| figure.median() - nobody.median();
+        goals.push(Goal {
+            what: "what eBPF adds to a write, beside what inotify adds".to_owned(),
+            value: extra(ebpf) / extra(inotify),
+            unit: "×",
+            limit: Limit::AtMost(0.8),
+        });
+    }
     if has_ebpf {
         figures.extend(programs.map(|(figure, _)| figure));
     }
-    Ok(figures)
+    Ok(Measured { figures, goals, curves: Vec::new() })
 }
 
 /// Nanoseconds a write.
