@@ -26,6 +26,9 @@ use crate::record::Ending;
 /// processor's second-level cache until it is written.
 pub const BLOCK_BYTES: usize = 256 << 10;
 
+/// Of a line that is held, so many bytes at most are copied to where the next block is read.
+const COPIED_BYTES: usize = 4096;
+
 /// Bytes before the offset that are read again and compared.
 const CONTEXT_BYTES: usize = 64;
 
@@ -284,11 +287,17 @@ impl Reader {
         position: &mut Position,
         changed: impl FnOnce() -> bool,
     ) -> io::Result<Step> {
-        // A held line is read on in its own buffer, so that a long one written bit by bit is never copied.
-        let fresh = position.held.is_empty();
-        let mut buffer = std::mem::take(if fresh { &mut self.block } else { &mut position.held });
-        let before = buffer.len();
-        buffer.reserve(if fresh { BLOCK_BYTES } else { BLOCK_BYTES.min(before.max(4096)) });
+        // The beginning of a line goes in front of the next block. A long one is read on in its own buffer, so that one
+        // that is written bit by bit is never copied again and again.
+        let before = position.held.len();
+        let shared = before < COPIED_BYTES;
+        let mut buffer = std::mem::take(if shared { &mut self.block } else { &mut position.held });
+        if shared {
+            buffer.reserve(COPIED_BYTES + BLOCK_BYTES);
+            buffer.extend_from_slice(&position.held);
+        } else {
+            buffer.reserve(BLOCK_BYTES.min(before));
+        }
         let offset = position.handed_on + before as u64;
         let file = if let Input::File(file) = &input { Some(*file) } else { None };
         let read = match input {
@@ -303,7 +312,7 @@ impl Reader {
             Err(error) => Err(error),
             Ok((Read::Bytes, _)) if changed() => Ok(Step::Changed),
             // In the middle of a line they are as much a part of it as the rest.
-            Ok((Read::Bytes, Zeros::Hole(length))) if fresh && !position.within_line => {
+            Ok((Read::Bytes, Zeros::Hole(length))) if before == 0 && !position.within_line => {
                 position.pass_over(length);
                 Ok(Step::Held)
             }
@@ -314,7 +323,7 @@ impl Reader {
                 }
                 if buffer.len() > before {
                     position.context.set(&buffer[before..]);
-                    return Ok(self.cut(position, buffer, before, fresh));
+                    return Ok(self.cut(position, buffer, before, shared));
                 }
                 Ok(Step::EndOfFile)
             }
@@ -324,30 +333,38 @@ impl Reader {
             }
             Ok((Read::OtherContext, _)) => Ok(Step::Rewritten),
         };
-        buffer.truncate(before);
-        *(if fresh { &mut self.block } else { &mut position.held }) = buffer;
+        buffer.truncate(if shared { 0 } else { before });
+        *(if shared { &mut self.block } else { &mut position.held }) = buffer;
         outcome
     }
 
     /// Hands on the whole lines of what was read, and holds the rest.
-    fn cut(&mut self, position: &mut Position, mut buffer: BytesMut, before: usize, fresh: bool) -> Step {
+    fn cut(&mut self, position: &mut Position, mut buffer: BytesMut, before: usize, shared: bool) -> Step {
         if let Some(newline) = memchr::memrchr(b'\n', &buffer[before..]) {
             let whole = buffer.split_to(before + newline + 1).freeze();
-            self.hold(position, buffer, fresh);
+            self.hold(position, buffer, shared);
             return position.hand_on(whole, Ending::Newline);
         }
         if buffer.len() < self.max_line_bytes.get() {
-            self.hold(position, buffer, fresh);
+            self.hold(position, buffer, shared);
             return Step::Held;
         }
-        position.hand_on(buffer.split().freeze(), Ending::Piece)
+        let piece = buffer.split().freeze();
+        self.hold(position, buffer, shared);
+        position.hand_on(piece, Ending::Piece)
     }
 
     /// Keeps the bytes behind the last newline: in a buffer of their own size where they lie in the
     /// shared block, which is then free for the next read.
-    fn hold(&mut self, position: &mut Position, mut rest: BytesMut, fresh: bool) {
-        if fresh {
-            position.held = BytesMut::from(&rest[..]);
+    fn hold(&mut self, position: &mut Position, mut rest: BytesMut, shared: bool) {
+        if shared {
+            if rest.is_empty() {
+                // Most files have nothing held most of the time: then it takes no memory.
+                position.held = BytesMut::new();
+            } else {
+                position.held.clear();
+                position.held.extend_from_slice(&rest);
+            }
             rest.clear();
             self.block = rest;
         } else {

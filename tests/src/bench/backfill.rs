@@ -2,12 +2,15 @@
 //! as fast as it comes.
 
 use std::{
+    fs::File,
+    io::{Read as _, Write as _, pipe},
     path::Path,
     process::{Command, Stdio},
     time::Instant,
 };
 
 use anyhow::{Context as _, Result};
+use nix::fcntl::{FcntlArg, fcntl};
 
 use super::{
     Measured, Plan,
@@ -25,6 +28,10 @@ const LINES_QUICK: u64 = 1_000_000;
 
 /// Of those that take long, so many runs at most.
 const SLOW_RUNS: u32 = 3;
+
+/// What [`bare_loop`] reads at once, and the pipe that it writes to: as log-tail does.
+const BLOCK_BYTES: usize = 256 << 10;
+const PIPE_BYTES: i32 = 1 << 20;
 
 /// What is measured of a program that ends at the end of the file.
 struct Case {
@@ -62,6 +69,23 @@ impl Case {
     }
 }
 
+/// Seconds that it takes to read blocks and to write them into the pipe, and nothing else: nobody who copies is faster.
+fn bare_loop(file: &Path) -> Result<f64> {
+    let (reader, mut writer) = pipe().context("making a pipe")?;
+    let began = Instant::now();
+    let mut consumer =
+        Command::new("cat").stdin(reader).stdout(Stdio::null()).spawn().context("starting cat")?;
+    fcntl(&writer, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES)).context("making the pipe larger")?;
+    let mut file = File::open(file)?;
+    let mut block = vec![0; BLOCK_BYTES];
+    while let read @ 1.. = file.read(&mut block)? {
+        writer.write_all(&block[..read])?;
+    }
+    drop(writer);
+    consumer.wait().context("waiting for cat")?;
+    Ok(seconds_since(began))
+}
+
 /// Measures every case in turn, so many times.
 #[expect(clippy::cast_precision_loss, reason = "far fewer bytes than 2^52")]
 pub fn measure(plan: Plan) -> Result<Measured> {
@@ -83,6 +107,7 @@ pub fn measure(plan: Plan) -> Result<Measured> {
         case.run(&file)?;
         (case.figure.values, case.cpu, case.memory) = Default::default();
     }
+    let mut bare = Figure::new("read and write in a loop", "s");
     let followers = rival::all("inotify")?;
     let mut slow: Vec<_> = followers
         .iter()
@@ -93,6 +118,7 @@ pub fn measure(plan: Plan) -> Result<Measured> {
         for case in &mut cases {
             case.run(&file)?;
         }
+        bare.values.push(bare_loop(&file)?);
         if run < SLOW_RUNS {
             for (subject, figure) in &mut slow {
                 let began = Instant::now();
@@ -110,6 +136,7 @@ pub fn measure(plan: Plan) -> Result<Measured> {
     };
     let mut goals = vec![
         Goal::ratio(&tail.figure, &text.figure, Limit::AtLeast(3.0)),
+        Goal::ratio(&text.figure, &bare, Limit::AtMost(1.1)),
         Goal::of(&per_core, Limit::AtLeast(400.0)),
         Goal::of(&text.memory(), Limit::AtMost(24.0)),
         Goal::of(&json.memory(), Limit::AtMost(24.0)),
@@ -117,6 +144,7 @@ pub fn measure(plan: Plan) -> Result<Measured> {
     goals.extend(slow.iter().map(|(_, slow)| Goal::ratio(slow, &text.figure, Limit::AtLeast(10.0))));
     let memory = [text.memory(), json.memory()];
     let mut figures: Vec<Figure> = cases.into_iter().map(|case| case.figure).collect();
+    figures.insert(0, bare);
     figures.extend(slow.into_iter().map(|(_, figure)| figure));
     figures.push(per_core);
     figures.extend(memory);

@@ -131,26 +131,40 @@ proptest! {
         writes in proptest::collection::vec("[a-c\n]{0,30}", 0..20),
         max in 1_usize..40,
     ) {
-        let mut file = tempfile::tempfile().unwrap();
-        let (mut reader, mut position) = (reader(max), Position::at(0));
-        let mut out = Vec::new();
-        for write in &writes {
-            file.write_all(write.as_bytes()).unwrap();
-            loop {
-                match reader.step(Input::File(&file), &mut position, || false).unwrap() {
-                    Step::Block { offset, bytes, ending } => {
-                        prop_assert_eq!(offset, out.len() as u64);
-                        prop_assert_eq!(ending == Ending::Newline, bytes.ends_with(b"\n"));
-                        out.extend_from_slice(&bytes);
-                    }
-                    Step::Held => {}
-                    Step::EndOfFile | Step::Changed | Step::Rewritten => break,
+        every_byte_comes_once(&writes, max)?;
+    }
+
+    #[test]
+    fn lines_of_any_length_come_once_and_in_order(
+        lengths in proptest::collection::vec((0..COPIED_BYTES * 3, any::<bool>()), 0..8),
+        max in 1..COPIED_BYTES * 5,
+    ) {
+        let write = |(length, ends): (usize, bool)| "x".repeat(length) + if ends { "\n" } else { "" };
+        every_byte_comes_once(&lengths.into_iter().map(write).collect::<Vec<_>>(), max)?;
+    }
+}
+
+fn every_byte_comes_once(writes: &[String], max: usize) -> Result<(), TestCaseError> {
+    let mut file = tempfile::tempfile().unwrap();
+    let (mut reader, mut position) = (reader(max), Position::at(0));
+    let mut out = Vec::new();
+    for write in writes {
+        file.write_all(write.as_bytes()).unwrap();
+        loop {
+            match reader.step(Input::File(&file), &mut position, || false).unwrap() {
+                Step::Block { offset, bytes, ending } => {
+                    prop_assert_eq!(offset, out.len() as u64);
+                    prop_assert_eq!(ending == Ending::Newline, bytes.ends_with(b"\n"));
+                    out.extend_from_slice(&bytes);
                 }
+                Step::Held => {}
+                Step::EndOfFile | Step::Changed | Step::Rewritten => break,
             }
         }
-        out.extend(position.give_up_rest().map(|(_, rest)| rest).unwrap_or_default());
-        prop_assert_eq!(out, writes.concat().into_bytes());
     }
+    out.extend(position.give_up_rest().map(|(_, rest)| rest).unwrap_or_default());
+    prop_assert_eq!(out, writes.concat().into_bytes());
+    Ok(())
 }
 
 #[test]
