@@ -188,6 +188,10 @@ impl Loop {
             observer.log();
         }
         self.follower.take(&mut self.hints);
+        if let Some(progress) = &mut self.progress {
+            // What comes while the output takes nothing is to be known to the next run, too.
+            progress.take_touched(&mut self.follower);
+        }
         Ok(())
     }
 

@@ -82,6 +82,27 @@ fn a_new_file_that_gave_nothing_before_log_tail_was_killed_is_known() {
 }
 
 #[test]
+fn a_new_file_is_known_although_the_output_took_nothing_since_it_came() {
+    let (place, log, state) = place();
+    create(&log, "");
+    let pattern = place.path("*.log");
+    let from_end = || LogTail::plain().args(["--from", "end", "-q"]).keeping(&state).arg(&pattern);
+    let first = from_end().follow();
+    first.stop_listening();
+    // More than the pipe and what waits for it take.
+    append(&log, "0123456789abcde\n".repeat(256 << 10));
+    let other = place.path("other.log");
+    create(&other, "");
+    state.wait_for_offset(&other, 0);
+    append(&other, "2\n");
+    first.signal(Signal::SIGKILL);
+    first.listen_again();
+    drop(first.wait());
+    let finished = from_end().arg("--no-follow").run();
+    assert!(finished.assert_exit(0).stdout.ends_with(b"2\n"), "{}", finished.text());
+}
+
+#[test]
 fn a_file_that_was_followed_from_its_end_and_gave_nothing_is_known() {
     let (_place, log, state) = place();
     create(&log, "1\n2\n");

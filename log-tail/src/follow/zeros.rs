@@ -11,6 +11,9 @@ use std::{fs::File, io, os::fd::AsRawFd as _};
 
 use super::{print::read_full, reader::BLOCK_BYTES};
 
+/// Bytes that are looked at at once.
+const STEP_BYTES: usize = 64 << 10;
+
 /// What to make of bytes that begin or end with zeros.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Zeros {
@@ -56,11 +59,12 @@ pub fn look(file: &File, offset: u64, bytes: &[u8]) -> io::Result<Zeros> {
     })
 }
 
-/// The first byte from `offset` on that is not zero. Behind more than a block of zeros that were written, none is
-/// looked for: that is room reserved by writing.
+/// The first byte from `offset` on that is not zero. Behind more than a block of zeros that were written it is not looked
+/// for: where the file ends with text, an offset before it is given; where it ends with zeros, that is room reserved by
+/// writing.
 fn next_text(file: &File, offset: u64) -> io::Result<Option<u64>> {
     let mut at = offset;
-    let mut block = vec![0; 64 << 10];
+    let mut block = vec![0; STEP_BYTES];
     let mut left = BLOCK_BYTES;
     while left > 0 {
         match seek(file, at, libc::SEEK_DATA)? {
@@ -77,7 +81,9 @@ fn next_text(file: &File, offset: u64) -> io::Result<Option<u64>> {
         at += read as u64;
         left = left.saturating_sub(read);
     }
-    Ok(None)
+    let end = at.max(file.metadata()?.len().saturating_sub(STEP_BYTES as u64));
+    let read = read_full(file, &mut block, end)?;
+    Ok(block[..read].iter().any(|byte| *byte != 0).then_some(at))
 }
 
 /// Whether there is a hole between these offsets.
@@ -119,6 +125,17 @@ mod tests {
         let mut bytes = vec![0; BLOCK_BYTES];
         let read = read_full(file, &mut bytes, offset).unwrap();
         look(file, offset, &bytes[..read]).unwrap()
+    }
+
+    #[test]
+    fn zeros_that_somebody_wrote_are_text_however_many_there_are() {
+        for zeros in [100_000, 600_000, 10_000_000] {
+            let written = file(&[(0, &vec![0; zeros]), (zeros as u64, b"text\n")], 0);
+            assert_eq!(looked_at(&written, 0), Zeros::none(BLOCK_BYTES.min(zeros + 5)), "{zeros}");
+            let after_a_hole = file(&[(1 << 20, &vec![0; zeros]), ((1 << 20) + zeros as u64, b"text\n")], 0);
+            let Zeros::Hole(length) = looked_at(&after_a_hole, 0) else { panic!("{zeros}") };
+            assert!(length >= 1 << 20 && length <= (1 << 20) + zeros as u64, "{zeros}: {length}");
+        }
     }
 
     #[test]
