@@ -34,7 +34,12 @@ impl Runs {
     /// An empty file.
     #[must_use]
     pub fn new() -> Self {
-        let place = Place::new();
+        Self::within(Place::new())
+    }
+
+    /// An empty file in this place.
+    #[must_use]
+    pub fn within(place: Place) -> Self {
         let lines = Lines::new(place.path("app.log"), "w");
         Self { place, lines, account: Account::default() }
     }

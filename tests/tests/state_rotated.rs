@@ -107,8 +107,18 @@ fn a_name_that_nobody_bears_any_more_is_read_under_its_new_ones_first() {
 
 #[test]
 fn the_file_that_was_being_read_is_found_although_it_was_compressed() {
+    compressed_while_nobody_looked(Place::new);
+}
+
+/// There a compressed file's inode may be all that is known of it.
+#[test]
+fn a_compressed_file_is_not_taken_for_text_where_inodes_have_no_generation() {
+    compressed_while_nobody_looked(Place::in_memory);
+}
+
+fn compressed_while_nobody_looked(place: impl Fn() -> Place) {
     with_each_compressor("a file compressed while nobody looked", |compress| {
-        let mut f = Runs::new();
+        let mut f = Runs::within(place());
         f.lines.write(1000);
         f.run();
         f.lines.write(500);
@@ -122,6 +132,27 @@ fn the_file_that_was_being_read_is_found_although_it_was_compressed() {
         f.run();
         f.assert_exactly_what_was_written();
     });
+}
+
+#[test]
+fn sigterm_in_the_middle_of_a_compressed_file_neither_tears_nor_reorders() {
+    let mut f = Runs::new();
+    f.lines.write(1000);
+    f.run();
+    // Compressed, more than waits in the pipe.
+    f.lines.write(2_000_000);
+    f.rotate("app.log.1");
+    assert!(compress(&["gzip", "-1"], &f.place.path("app.log.1")), "gzip");
+    f.lines.write(10);
+    let running = f.start();
+    running.stop_listening();
+    running.signal(Signal::SIGTERM);
+    running.listen_again();
+    let mut finished = running.wait();
+    finished.assert_exit(0);
+    f.account = std::mem::take(&mut finished.account);
+    f.run();
+    f.assert_exactly_what_was_written();
 }
 
 #[test]

@@ -169,7 +169,8 @@ impl Follower {
     pub(super) fn finish_here(&mut self, id: FileId) {
         let end = self.size(id);
         if let Some(file) = self.file_mut(id) {
-            file.end = end;
+            // Of a compressed one, that is not where its content ends; and it does not grow.
+            file.end = end.filter(|_| file.stream.is_none());
         }
         self.finish_at_end(id);
     }

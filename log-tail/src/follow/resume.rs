@@ -14,12 +14,12 @@ use std::{
 use rustc_hash::FxHashMap;
 
 use super::{
-    Follower, Identity, NameId, PatternId,
+    Follower, Identity, NameId, PatternId, compressed,
     files::FollowedFile,
     identity,
     print::Print,
     reader::Position,
-    siblings::{self, Content, Found, Sibling},
+    siblings::{self, Content, Found, Sibling, without_suffix},
     start::Start,
     succession::Bearer,
 };
@@ -168,10 +168,15 @@ impl Follower {
         let generation = generation(file);
         if let Entry::Occupied(known) = self.memory.elsewhere.entry(identity)
             && known.get().generation == generation
+            && !is_packed(&known.get().path, path, file)
         {
             return Some(known.remove());
         }
-        let is_it = |known: &Known| known.identity == identity && known.generation == generation;
+        let is_it = |known: &Known| {
+            known.identity == identity
+                && known.generation == generation
+                && !is_packed(&known.path, path, file)
+        };
         let path = if self.memory.by_path.get(path).is_some_and(|known| known.iter().any(is_it)) {
             path.to_owned()
         } else {
@@ -296,6 +301,9 @@ impl Follower {
         for place in [Some(path), Some(&*known.located), beside.map(|sibling| &*sibling.path)] {
             let Some(place) = place else { continue };
             let Ok((file, metadata)) = identity::open(place) else { continue };
+            if is_packed(path, place, &file) {
+                continue;
+            }
             if Identity::of(&metadata) == known.identity && known.generation == generation(&file) {
                 let id = self.take_up(path, file, &metadata, Start::FromByte(1), false, None).ok()?;
                 if let Some(file) = self.file_mut(id) {
@@ -390,6 +398,14 @@ fn unread(siblings: &[Sibling], since: &Since, known: &[Known]) -> Vec<Sibling> 
 struct Since {
     sibling: Option<Sibling>,
     seen_s: u64,
+}
+
+/// Whether the file holds, compressed, what bore the followed name: an offset that is known of it is one in its content,
+/// and is found by that.
+fn is_packed(followed: &Path, place: &Path, file: &File) -> bool {
+    without_suffix(place).is_some()
+        && without_suffix(followed).is_none()
+        && compressed::Kind::of(file).is_ok_and(|kind| kind.is_some())
 }
 
 #[cfg(test)]
