@@ -44,6 +44,9 @@ use crate::{
 /// A mode of fallocate: include/uapi/linux/falloc.h.
 const FALLOC_FL_COLLAPSE_RANGE: i32 = 0x08;
 
+/// What `io_write` returns of a request that goes on, from 5.19 on: `-EIOCBQUEUED`, io_uring/io_uring.h.
+const IOU_ISSUE_SKIP_COMPLETE: i32 = -529;
+
 /// Bytes were written to `file`, or an error is returned.
 #[inline(always)]
 fn wrote(ctx: &impl EbpfContext, operation: u32, file: File, returned: i64, place: Place, ring: Ring) -> i32 {
@@ -210,7 +213,8 @@ fn requested(ctx: &FExitContext, ring: Ring) -> i32 {
     if !events::are_told() {
         return wrote(ctx, OPERATION_WRITE, file, 1, Place::Unknown, ring);
     }
-    if ctx.arg::<i32>(2) >= 0 && file.inode().is_regular() {
+    let returned = ctx.arg::<i32>(2);
+    if (returned >= 0 || returned == IOU_ISSUE_SKIP_COMPLETE) && file.inode().is_regular() {
         events::completed(file.inode(), OPERATION_WRITE, NOWHERE.from, NOWHERE.to);
     }
     0
@@ -223,10 +227,9 @@ fn completed(ctx: &impl EbpfContext, kiocb: Kiocb, result: i64, ring: Ring) -> i
     if !events::are_told() {
         return wrote(ctx, OPERATION_WRITE, file, result, place, ring);
     }
-    if result > 0
-        && file.inode().is_regular()
-        && let Some(span) = place.span(result as u64)
-    {
+    if result > 0 && file.inode().is_regular() {
+        // Some filesystems leave the position where it was.
+        let span = place.span(result as u64).unwrap_or(NOWHERE);
         events::completed(file.inode(), OPERATION_WRITE, span.from, span.to);
     }
     0

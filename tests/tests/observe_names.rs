@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
     io::Write as _,
-    os::unix::fs::{FileExt as _, symlink},
+    os::unix::fs::{FileExt as _, OpenOptionsExt as _, symlink},
     path::Path,
     time::{Duration, Instant},
 };
@@ -356,6 +356,40 @@ fn what_is_below_directories_that_trade_places_is_told_apart() {
     let events = only_events(&observing.terminate().stdout);
     let gone = events.iter().filter(|event| deeds(std::slice::from_ref(event)) == ["write a.log"]);
     assert_eq!(gone.count(), 1, "{events:#?}");
+}
+
+#[test]
+fn a_file_with_another_name_where_nobody_observes_goes_on_being_seen() {
+    if !is_ebpf_or_skip("a_file_with_another_name_where_nobody_observes_goes_on_being_seen") {
+        return;
+    }
+    let place = Place::new();
+    let (log, other) = (place.path("app.log"), place.path("other"));
+    create(&log, "");
+    let observing = observe(&[], &[place.dir()]);
+    // Held still: the kernel program takes what is made in the directory for observed until it is told otherwise.
+    observing.hold_still();
+    fs::create_dir(&other).unwrap();
+    fs::hard_link(&log, other.join("linked")).unwrap();
+    observing.go_on();
+    observing.wait_until_stdout("the directory", |stdout| deeds(&only_events(stdout)) == ["mkdir other"]);
+    append(&log, "line\n");
+    observing.wait_until_stdout("the write", |stdout| last(stdout)["op"] == "write");
+    observing.terminate();
+}
+
+#[test]
+fn a_file_without_a_name_is_not_shown() {
+    if !is_ebpf_or_skip("a_file_without_a_name_is_not_shown") {
+        return;
+    }
+    let place = Place::new();
+    shown_of(observe(&[], &[place.dir()]), &["create named"], || {
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).custom_flags(libc::O_TMPFILE).open(place.dir()).unwrap();
+        file.write_all(b"nobody sees it\n").unwrap();
+        create(place.path("named"), "");
+    });
 }
 
 #[test]

@@ -113,8 +113,9 @@ pub fn completed(inode: Inode, operation: u32, from: u64, to: u64) {
 /// from now on, without user space, which may be late.
 #[inline(never)]
 fn will_come(dentry: Dentry, inode: Inode) {
-    // A name without an inode: 5.10 faults on reading through NULL.
-    if inode.0.is_null() {
+    // A name without an inode: 5.10 faults on reading through NULL. And what has no name yet (O_TMPFILE) is bound to one
+    // of the kernel's own, in the directory that it is made for.
+    if inode.0.is_null() || inode.links() == 0 {
         return;
     }
     let directory = dentry.parent().inode();

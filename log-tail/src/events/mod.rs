@@ -15,7 +15,13 @@ mod through_ebpf;
 mod through_inotify;
 mod wanted;
 
-use std::{ops::Range, os::fd::BorrowedFd, path::PathBuf, sync::Arc, time::SystemTime};
+use std::{
+    ops::Range,
+    os::fd::BorrowedFd,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use anyhow::Context as _;
 
@@ -29,6 +35,9 @@ use crate::{
         ebpf::load::{LoadOptions, Telling},
     },
 };
+
+/// How often the kernel is asked for what it did not tell.
+const ASKED_EVERY: Duration = Duration::from_secs(1);
 
 /// What is shown.
 #[derive(Clone, Debug, PartialEq, Eq)]

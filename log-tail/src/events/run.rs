@@ -9,9 +9,10 @@ use anyhow::Context as _;
 use tokio::{
     signal::unix::{SignalKind, signal},
     task::yield_now,
+    time::interval,
 };
 
-use super::{Because, Filter, Line, Missing, Source, filter::Asked, show::Show, source};
+use super::{ASKED_EVERY, Because, Filter, Line, Missing, Source, filter::Asked, show::Show, source};
 use crate::{
     cli::Observe,
     observe::Readiness,
@@ -45,6 +46,8 @@ async fn observe(settings: &Observe) -> anyhow::Result<Ended> {
     let mut shown = Shown::new(settings);
     let mut queue = Queue::default();
     let (mut undrained, mut stopping) = (false, false);
+    // What was lost may be just what would have told of more.
+    let mut ticks = interval(ASKED_EVERY);
     loop {
         let flushed = stdout.flush(&mut queue).context("writing to standard output")?;
         if flushed == Flushed::Closed {
@@ -69,6 +72,7 @@ async fn observe(settings: &Observe) -> anyhow::Result<Ended> {
                 }
                 undrained = source.drain(&mut shown.lines)?;
             }
+            _ = ticks.tick(), if !blocked && !stopping => undrained = source.drain(&mut shown.lines)?,
         }
         shown.encode(&mut queue).context("writing to standard output")?;
         if undrained {

@@ -17,7 +17,8 @@ use log_tail_common::{InodeKey, observed_since};
 use nix::time::{ClockId, clock_gettime};
 
 use super::{
-    Because, Event, Inode, Line, Missing, Operation, Source, names::Names, renames::Renames, wanted::Wanted,
+    ASKED_EVERY, Because, Event, Inode, Line, Missing, Operation, Source, names::Names, renames::Renames,
+    wanted::Wanted,
 };
 use crate::{
     observe::{
@@ -31,9 +32,6 @@ use crate::{
 
 /// Events taken before they are printed.
 const EVENTS_A_DRAIN: usize = 4096;
-
-/// How often the kernel is asked for what it did not tell.
-const ASKED_EVERY: Duration = Duration::from_secs(1);
 
 /// How often names are found out anew, at most.
 const LOOKED_EVERY: Duration = Duration::from_secs(1);
@@ -204,16 +202,17 @@ impl ThroughEbpf {
         Some(shown)
     }
 
-    /// Appends what is shown of the next event; its time, if there was one.
-    fn take(&mut self, clock: Clock, lines: &mut Vec<Line>) -> anyhow::Result<Option<SystemTime>> {
+    /// Appends what is shown of the next event; its time by `CLOCK_MONOTONIC`, if there was one.
+    fn take(&mut self, clock: Clock, lines: &mut Vec<Line>) -> anyhow::Result<Option<u64>> {
         let Some(event) = self.events.next().context("reading the ring")? else {
             self.note_missing(self.events.missing(), SystemTime::now(), lines);
             return Ok(None);
         };
-        let time = clock.time(event.time_ns);
+        let time_ns = event.time_ns;
+        let time = clock.time(time_ns);
         self.note_missing(event.missing, time, lines);
         lines.extend(self.shown(event, time).map(Line::Event));
-        Ok(Some(time))
+        Ok(Some(time_ns))
     }
 
     /// Events that found no room, told so late as by the next one that did.
@@ -223,6 +222,17 @@ impl ThroughEbpf {
             self.missing = missing;
             self.is_stale = true;
             lines.push(Line::Missing(Missing { time, events, because: Because::RingFull }));
+        }
+    }
+
+    /// Now and then: what was not told, and what is called what since then.
+    fn ask(&mut self, lines: &mut Vec<Line>) {
+        if self.asked.elapsed() >= ASKED_EVERY {
+            self.note_untold(lines);
+        }
+        // While it overflows on and on, that would take the time to read the ring.
+        if self.is_stale && self.looked_again.is_none_or(|last| last.elapsed() >= LOOKED_EVERY) {
+            self.look_again();
         }
     }
 
@@ -260,16 +270,11 @@ impl Source for ThroughEbpf {
         let clock = Clock::new().context("asking for the time")?;
         for _ in 0..EVENTS_A_DRAIN {
             if self.take(clock, lines)?.is_none() {
-                // While it overflows on and on, that would take the time to read the ring.
-                if self.is_stale && self.looked_again.is_none_or(|last| last.elapsed() >= LOOKED_EVERY) {
-                    self.look_again();
-                }
-                if self.asked.elapsed() >= ASKED_EVERY {
-                    self.note_untold(lines);
-                }
+                self.ask(lines);
                 return Ok(false);
             }
         }
+        self.ask(lines);
         Ok(true)
     }
 
@@ -283,8 +288,9 @@ impl Source for ThroughEbpf {
 
     fn end(&mut self, lines: &mut Vec<Line>) -> anyhow::Result<()> {
         let clock = Clock::new().context("asking for the time")?;
-        while let Some(time) = self.take(clock, lines)?
-            && time <= clock.now
+        let until = u64::try_from(clock.monotonic.as_nanos()).unwrap_or(u64::MAX);
+        while let Some(time_ns) = self.take(clock, lines)?
+            && time_ns <= until
         {}
         self.note_untold(lines);
         Ok(())

@@ -25,12 +25,25 @@ impl ThroughEbpf {
         // A name may be a symbolic link: it is the file that is meant. That has its own name where it is wanted, too.
         let names: Vec<PathBuf> = self.names.wanted.names().map(Path::to_owned).collect();
         for name in names.into_iter().filter(|name| name.exists()) {
-            self.observe(&name).with_context(|| format!("cannot observe '{}'", name.display()))?;
+            let observed = self.observe(&name);
+            unless_gone(observed.with_context(|| format!("cannot observe '{}'", name.display())))?;
         }
         for root in self.names.wanted.roots() {
             self.take_up(&root, None)?;
         }
         Ok(())
+    }
+
+    /// As [`Self::take_up_all`], of what is there still: says what cannot be observed, and goes on with the rest.
+    fn take_up_rest(&mut self) {
+        let names: Vec<PathBuf> = self.names.wanted.names().map(Path::to_owned).collect();
+        for name in names.into_iter().filter(|name| name.exists()) {
+            let observed = self.observe(&name);
+            say_unless_gone(observed.with_context(|| format!("cannot observe '{}'", name.display())));
+        }
+        for root in self.names.wanted.roots() {
+            say_unless_gone(self.take_up(&root, None));
+        }
     }
 
     fn observe(&mut self, path: &Path) -> io::Result<()> {
@@ -79,9 +92,7 @@ impl ThroughEbpf {
         self.is_stale = false;
         self.looked_again = Some(Instant::now());
         self.names.forget_names();
-        if let Err(error) = self.take_up_all() {
-            say(format_args!("after events were lost: {error:#}: start again to observe what is there now"));
-        }
+        self.take_up_rest();
     }
 
     /// An inode has a new name in an observed directory, and the kernel program observes it since then. Gives its path
@@ -103,7 +114,10 @@ impl ThroughEbpf {
             (None, _) => {}
         }
         let Some(path) = path else {
-            self.events.ignore(inode, since);
+            // It may have a name that is wanted besides.
+            if !was_observed {
+                self.events.ignore(inode, since);
+            }
             return None;
         };
         let is_wanted = self.names.wanted.is(&path);
@@ -180,6 +194,12 @@ impl ThroughEbpf {
 fn leads_back(link: &Path) -> bool {
     let at = link.parent().and_then(|holder| fs::canonicalize(opened(holder)).ok());
     at.zip(fs::canonicalize(link).ok()).is_some_and(|(at, target)| at.starts_with(target))
+}
+
+fn say_unless_gone(taken: anyhow::Result<()>) {
+    if let Err(error) = unless_gone(taken) {
+        say(format_args!("after events were lost: {error:#}: start again to observe what is there now"));
+    }
 }
 
 /// What is gone since it was listed need not be observed.

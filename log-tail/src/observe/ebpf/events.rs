@@ -138,7 +138,8 @@ impl Events {
             [MISSING_CROWDED, MISSING_ENDS].map(|kind| self.missing.get(&kind, 0).unwrap_or(0));
         let (alone, all_times) = self.misses();
         let before = std::mem::replace(&mut self.skipped, Skipped { crowded, alone, all_times, ends });
-        let none = crowded == before.crowded && self.are_all_attached();
+        // Where none was to be skipped, one program stands on each function, and nobody counts who waits.
+        let none = self.may_be_skipped() && crowded == before.crowded && self.are_all_attached();
         let writes = if none { 0 } else { all_times - before.all_times };
         alone - before.alone + writes + (ends - before.ends)
     }
