@@ -13,6 +13,9 @@ use serde_json::Value;
 const WRITERS: usize = 8;
 const LINES: usize = 300;
 
+/// How often that is tried.
+const ROUNDS: usize = 8;
+
 /// A shell that writes lines that begin with its own process's id; each line is one write(2).
 fn shell(path: &Path, lines: u64) -> Child {
     let script =
@@ -63,13 +66,20 @@ fn no_line_is_said_to_be_anothers_where_many_write_at_once() {
     if !is_ebpf_or_skip("no_line_is_said_to_be_anothers_where_many_write_at_once") {
         return;
     }
+    // How many are named is a matter of who gets the processors when: now and then most are. None may be wrong, ever.
+    let is_named = (0..ROUNDS).any(|_| named_where_many_write_at_once() > WRITERS * LINES / 2);
+    assert!(is_named, "in none of {ROUNDS} rounds most lines had their writer named");
+}
+
+/// How many of the lines have their writer named. Each is the right one.
+fn named_where_many_write_at_once() -> usize {
     let place = Place::new();
     let log = place.path("app.log");
     create(&log, "");
     let tail = tail(&log);
     let mut writers: Vec<Child> = (0..WRITERS).map(|_| shell(&log, LINES as u64)).collect();
     for writer in &mut writers {
-        assert!(writer.wait().unwrap().success());
+        assert!(writer.wait().expect("waited for").success());
     }
     let records = tail.wait_for_records(WRITERS * LINES);
     let named = records.iter().filter(|record| record["writer"]["pid"].is_u64());
@@ -80,9 +90,8 @@ fn no_line_is_said_to_be_anothers_where_many_write_at_once() {
     }
     let several = records.iter().filter(|record| record["writer"]["several"] == true).count();
     println!("of {} lines, {right} had their writer named, {several} came from several", records.len());
-    // How many is a matter of who gets the processors when: where the kernel skips the program, nobody says who wrote.
-    assert!(right > records.len() / 8, "{right} of {}", records.len());
     tail.terminate();
+    right
 }
 
 #[test]
