@@ -43,8 +43,8 @@ pub fn missing(stdout: &[u8]) -> u64 {
 /// The event that was shown last; null before there is one.
 #[must_use]
 pub fn last(stdout: &[u8]) -> Value {
-    let lines = stdout.rsplit(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
-    lines.into_iter().find(|line: &Value| line.get("op").is_some()).unwrap_or_default()
+    let mut lines = stdout.rsplit(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok());
+    lines.find(|line: &Value| line.get("op").is_some()).unwrap_or_default()
 }
 
 /// How many lines there are.

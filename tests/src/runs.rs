@@ -5,6 +5,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::sys::signal::Signal;
+
 use crate::{
     account::Account,
     place::Place,
@@ -72,6 +74,15 @@ impl Runs {
         let mut finished = running.terminate();
         self.account = std::mem::take(&mut finished.account);
         finished
+    }
+
+    /// Ends a run whose output nobody took, and takes what comes then.
+    pub fn end_stalled(&mut self, running: Running) {
+        running.signal(Signal::SIGTERM);
+        running.listen_again();
+        let mut finished = running.wait();
+        finished.assert_exit(0);
+        self.account = std::mem::take(&mut finished.account);
     }
 
     /// The file gets another name, and the writer goes on in a new one.

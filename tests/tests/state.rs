@@ -95,11 +95,7 @@ fn sigterm_while_the_reader_of_the_output_is_stalled_loses_and_repeats_nothing()
         let running = f.start();
         running.stop_listening();
         f.lines.write(STALLING);
-        running.signal(Signal::SIGTERM);
-        running.listen_again();
-        let mut finished = running.wait();
-        finished.assert_exit(0);
-        f.account = std::mem::take(&mut finished.account);
+        f.end_stalled(running);
     }
     f.assert_exactly_what_was_written();
 }

@@ -146,11 +146,7 @@ fn sigterm_in_the_middle_of_a_compressed_file_neither_tears_nor_reorders() {
     f.lines.write(10);
     let running = f.start();
     running.stop_listening();
-    running.signal(Signal::SIGTERM);
-    running.listen_again();
-    let mut finished = running.wait();
-    finished.assert_exit(0);
-    f.account = std::mem::take(&mut finished.account);
+    f.end_stalled(running);
     f.run();
     f.assert_exactly_what_was_written();
 }

@@ -95,7 +95,7 @@ impl ThroughEbpf {
             without_room: 0,
             room,
         };
-        source.take_up_all()?;
+        source.take_up_all(|taken| taken)?;
         // What was skipped before all of it was observed.
         source.events.skipped();
         Ok(source)

@@ -301,10 +301,10 @@ impl Follower {
         for place in [Some(path), Some(&*known.located), beside.map(|sibling| &*sibling.path)] {
             let Some(place) = place else { continue };
             let Ok((file, metadata)) = identity::open(place) else { continue };
-            if is_packed(path, place, &file) {
-                continue;
-            }
-            if Identity::of(&metadata) == known.identity && known.generation == generation(&file) {
+            if Identity::of(&metadata) == known.identity
+                && known.generation == generation(&file)
+                && !is_packed(path, place, &file)
+            {
                 let id = self.take_up(path, file, &metadata, Start::FromByte(1), false, None).ok()?;
                 if let Some(file) = self.file_mut(id) {
                     place.clone_into(&mut file.path);

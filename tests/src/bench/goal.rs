@@ -58,6 +58,14 @@ impl Goal {
 }
 
 impl Limit {
+    /// As tables show it.
+    pub fn sign(self) -> (&'static str, f64) {
+        match self {
+            Self::AtMost(limit) => ("≤", limit),
+            Self::AtLeast(limit) => ("≥", limit),
+        }
+    }
+
     fn words(self) -> (&'static str, f64) {
         match self {
             Self::AtMost(limit) => ("at_most", limit),
@@ -74,8 +82,7 @@ pub fn table(goals: &[Goal]) -> String {
     let mut text = "\n| to reach | is | is to be | |\n|---|--:|--:|---|\n".to_owned();
     for goal in goals {
         let Goal { what, value, unit, limit } = goal;
-        let (word, limit) = limit.words();
-        let sign = if word == "at_most" { "≤" } else { "≥" };
+        let (sign, limit) = limit.sign();
         let met = if goal.is_met() { "met" } else { "**not met**" };
         let _ =
             writeln!(text, "| {what} | {} {unit} | {sign} {} {unit} | {met} |", shown(*value), shown(limit));

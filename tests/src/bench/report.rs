@@ -8,7 +8,7 @@ use plotters::prelude::*;
 use super::{
     Curve, Measured,
     figure::{Figure, shown},
-    goal::{Goal, Limit},
+    goal::Goal,
 };
 
 /// Of a plot, in pixels.
@@ -53,7 +53,6 @@ pub fn page(machine: &str, results: &[(&str, &str, Measured)]) -> Result<String>
         goal_rows(&mut page, goals);
         figure_rows(&mut page, figures);
         let mut titles: Vec<&str> = curves.iter().map(|curve| curve.title).collect();
-        titles.dedup();
         titles.sort_unstable();
         titles.dedup();
         for title in titles {
@@ -71,10 +70,7 @@ fn goal_rows(page: &mut String, goals: &[Goal]) {
     }
     page.push_str("<table><tr><th>to reach</th><th>is</th><th>is to be</th><th></th></tr>\n");
     for goal in goals {
-        let (sign, limit) = match goal.limit {
-            Limit::AtMost(limit) => ("≤", limit),
-            Limit::AtLeast(limit) => ("≥", limit),
-        };
+        let (sign, limit) = goal.limit.sign();
         let (class, word) = if goal.is_met() { ("met", "met") } else { ("missed", "not met") };
         let _ = writeln!(
             page,
@@ -173,6 +169,7 @@ fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::goal::Limit;
 
     #[test]
     fn the_page_has_every_figure_goal_and_curve() {

@@ -21,29 +21,22 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 impl ThroughEbpf {
-    pub(super) fn take_up_all(&mut self) -> anyhow::Result<()> {
+    /// Observes what is wanted and there. `taken` decides what becomes of what cannot be observed.
+    pub(super) fn take_up_all(
+        &mut self,
+        taken: impl Fn(anyhow::Result<()>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         // A name may be a symbolic link: it is the file that is meant. That has its own name where it is wanted, too.
         let names: Vec<PathBuf> = self.names.wanted.names().map(Path::to_owned).collect();
         for name in names.into_iter().filter(|name| name.exists()) {
             let observed = self.observe(&name);
-            unless_gone(observed.with_context(|| format!("cannot observe '{}'", name.display())))?;
+            let observed = observed.with_context(|| format!("cannot observe '{}'", name.display()));
+            taken(unless_gone(observed))?;
         }
         for root in self.names.wanted.roots() {
-            self.take_up(&root, None)?;
+            taken(self.take_up(&root, None))?;
         }
         Ok(())
-    }
-
-    /// As [`Self::take_up_all`], of what is there still: says what cannot be observed, and goes on with the rest.
-    fn take_up_rest(&mut self) {
-        let names: Vec<PathBuf> = self.names.wanted.names().map(Path::to_owned).collect();
-        for name in names.into_iter().filter(|name| name.exists()) {
-            let observed = self.observe(&name);
-            say_unless_gone(observed.with_context(|| format!("cannot observe '{}'", name.display())));
-        }
-        for root in self.names.wanted.roots() {
-            say_unless_gone(self.take_up(&root, None));
-        }
     }
 
     fn observe(&mut self, path: &Path) -> io::Result<()> {
@@ -92,7 +85,11 @@ impl ThroughEbpf {
         self.is_stale = false;
         self.looked_again = Some(Instant::now());
         self.names.forget_names();
-        self.take_up_rest();
+        // What is there still is taken up all the same.
+        let _ = self.take_up_all(|taken| {
+            say_unless_gone(taken);
+            Ok(())
+        });
     }
 
     /// An inode has a new name in an observed directory, and the kernel program observes it since then. Gives its path
