@@ -191,6 +191,15 @@ impl Account {
         numbers
     }
 
+    /// How many of the lines in these bytes have not come out.
+    #[must_use]
+    pub fn lacking(&self, bytes: &[u8]) -> u64 {
+        let lines = bytes.split(|byte| *byte == b'\n').filter_map(parse);
+        lines
+            .filter(|(name, number)| self.writers.get(*name).is_none_or(|writer| writer.lacks(*number)))
+            .count() as u64
+    }
+
     /// Whether every line that these writers wrote has come out.
     #[must_use]
     pub fn is_complete<'a>(&self, written: impl IntoIterator<Item = (&'a str, u64)>) -> bool {
@@ -233,6 +242,11 @@ impl Writer {
         self.next - self.missing.iter().map(|(first, end)| end - first).sum::<u64>()
     }
 
+    fn lacks(&self, number: u64) -> bool {
+        let passed_over = self.missing.range(..=number).next_back();
+        number >= self.next || passed_over.is_some_and(|(_, end)| number < *end)
+    }
+
     fn take_missing(&mut self, number: u64) -> bool {
         let Some((&first, &end)) = self.missing.range(..=number).next_back() else { return false };
         if number >= end {
@@ -273,6 +287,18 @@ mod tests {
     fn every_line_once_and_in_order_is_nothing_to_complain_of() {
         assert_eq!(account(&[0, 1, 2]).check([("a", 3)]), Ok(()));
         assert_eq!(account(&[]).check([("a", 0)]), Ok(()));
+    }
+
+    #[test]
+    fn what_lies_in_a_file_and_did_not_come_out_is_counted() {
+        let text = |numbers: &[u64]| -> Vec<u8> {
+            let line = |number: &u64| format!("a {number} {}\n", padding(*number));
+            numbers.iter().map(line).collect::<String>().into_bytes()
+        };
+        let account = account(&[0, 1, 4, 5]);
+        assert_eq!(account.lacking(&text(&[0, 1, 4, 5])), 0);
+        assert_eq!(account.lacking(&text(&[1, 2, 3, 5, 6])), 3);
+        assert_eq!(account.lacking(b"nobody's\na 2"), 0);
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! Which backend is used, why, and what only one of them does.
 
-use std::fs::{self, File};
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    time::Duration,
+};
 
 use log_tail_tests::{
     backend::{chosen_here, is_ebpf_or_skip},
@@ -93,6 +97,34 @@ fn a_user_without_rights_gets_inotify_and_the_reason() {
     let Some(refused) = for_everybody(&place) else { return };
     let refused = refused.as_nobody().args(["--backend", "ebpf"]).arg(&log).run();
     refused.assert_exit(1).assert_says(&["eBPF", "doctor"]);
+}
+
+/// Whether somebody has another user's file open for writing cannot be asked.
+#[test]
+fn another_users_rotated_file_is_read_on_as_long_as_it_is_written_to() {
+    let place = Place::new();
+    let Some(tail) = for_everybody(&place) else { return };
+    let log = place.path("app.log");
+    create(&log, "one\n");
+    let tail = tail.as_nobody().args(["-q", "--rotate-wait", "1s"]).arg(&log).follow();
+    tail.wait_for_stdout("one\n");
+    let mut old = File::options().append(true).open(&log).unwrap();
+    fs::rename(&log, place.path("app.log.1")).unwrap();
+    create(&log, "new\n");
+    let mut expected = vec!["one".to_owned(), "new".to_owned()];
+    for number in 0..5 {
+        // Within the grace time each, and together far beyond it.
+        std::thread::sleep(Duration::from_millis(600));
+        let line = format!("old {number}");
+        writeln!(old, "{line}").unwrap();
+        tail.wait_until_stdout(&line, |stdout| String::from_utf8_lossy(stdout).contains(&line));
+        expected.push(line);
+    }
+    let stdout = tail.terminate().stdout;
+    let mut lines: Vec<&str> = std::str::from_utf8(&stdout).unwrap().lines().collect();
+    lines.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(lines, expected);
 }
 
 #[test]

@@ -124,16 +124,16 @@ impl Follower {
         let FollowedFile { identity, position, copy_of, source, .. } = file;
         // A name that a pattern matched was kept for it.
         self.doubtful.extend(self.by_path.get(&source.path));
-        let exact = self.truncations_are_told();
-        if let Some((original, start)) = copy_of
-            && let Some(original) = self.file_mut(original)
-        {
-            // Less than none where half a line had been read, and the copy does not hold its end.
-            let handed_on = i64::try_from(position.handed_on()).unwrap_or(i64::MAX);
-            original.lost_bytes -= handed_on - i64::try_from(start).unwrap_or(i64::MAX);
-            if !exact {
-                // It may never have been seen to be there.
-                original.lost_bytes = original.lost_bytes.max(0);
+        if let Some((original, start)) = copy_of {
+            let exact = self.truncations_are_told(original);
+            if let Some(original) = self.file_mut(original) {
+                // Less than none where half a line had been read, and the copy does not hold its end.
+                let handed_on = i64::try_from(position.handed_on()).unwrap_or(i64::MAX);
+                original.lost_bytes -= handed_on - i64::try_from(start).unwrap_or(i64::MAX);
+                if !exact {
+                    // It may never have been seen to be there.
+                    original.lost_bytes = original.lost_bytes.max(0);
+                }
             }
         }
         self.retired.put(identity, (position.handed_on(), position.print, source.number));
@@ -143,8 +143,10 @@ impl Follower {
     pub(super) fn leave_later(&mut self, id: FileId) {
         let at = Instant::now() + self.settings.rotate_wait;
         self.leaving.push_back((at, id));
+        let size = self.size(id);
         if let Some(file) = self.file_mut(id) {
             file.leaves_at = Some(at);
+            file.leaves_with = size;
         }
     }
 
@@ -153,7 +155,16 @@ impl Follower {
         if self.file(id).is_none_or(|file| !file.names.is_empty() || file.leaves_at != Some(at)) {
             return;
         }
-        if self.writers(id) == Writers::Some {
+        let is_written = match self.writers(id) {
+            Writers::Some => true,
+            Writers::None => false,
+            // Another user's file: all there is to go by is that somebody wrote to it meanwhile.
+            Writers::Unknown => {
+                let (before, size) = (self.file(id).and_then(|file| file.leaves_with), self.size(id));
+                size.is_some() && size != before
+            }
+        };
+        if is_written {
             // From now on it is read side by side with what came after it.
             self.leave_later(id);
             self.queue(id);

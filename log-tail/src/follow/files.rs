@@ -68,6 +68,8 @@ pub(super) struct FollowedFile {
     pub finish: bool,
     /// When its grace time is over, where it has lost its last name.
     pub leaves_at: Option<Instant>,
+    /// Its size in bytes when it was given that time.
+    pub leaves_with: Option<u64>,
     /// Since when it differs from what was read, and no truncation has been told.
     pub untold_since: Option<Instant>,
     /// The file it is a copy of, and from which byte on it was read.
@@ -264,13 +266,14 @@ impl Follower {
         if self.report_lost(id) {
             return Turn::GoOn;
         }
+        let tells = self.truncations_are_told(id);
         let Some(file) = self.files.get_mut(id.0 as usize) else { return Turn::Over };
         if file.end.is_some_and(|end| file.position.looked_to() >= end) {
             return Turn::Over;
         }
         let observer = self.observer.as_deref();
         // Nobody tells whether this is the content that was to be read next.
-        let is_untold = file.position.handed_on() == 0 && observer.is_some_and(|o| !o.tells_truncations());
+        let is_untold = file.position.handed_on() == 0 && observer.is_some() && !tells;
         let changed = || observer.is_some_and(|observer| observer.truncated_since(id));
         let input = match &mut file.stream {
             Some(stream) => Input::Stream(&mut **stream),
@@ -371,6 +374,7 @@ impl FollowedFile {
             ask_after: ASK_AFTER,
             finish: false,
             leaves_at: None,
+            leaves_with: None,
             untold_since: None,
             copy_of: None,
             copies: Copies::NONE,

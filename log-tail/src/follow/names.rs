@@ -385,7 +385,7 @@ impl Follower {
         let reach = if alone { Reach::Alone } else { Reach::ThroughDirectory };
         let watched = observer.follow_file(id, descriptor.as_fd(), reach);
         if stat::unseen_filesystem(descriptor.as_fd()).unwrap_or(None).is_some() {
-            self.looked.add(id);
+            self.look_every_second(id);
         }
         self.look_instead(id, watched);
     }
@@ -393,10 +393,20 @@ impl Follower {
     /// Where a file could not be watched, it is looked at every second instead.
     fn look_instead(&mut self, id: FileId, watched: Result<(), ObserveError>) {
         if let Err(ObserveError::Looking) = watched {
-            self.looked.add(id);
+            self.look_every_second(id);
         } else if let Err(error) = watched {
             self.notice(format_args!("{error}; looking at the file every second instead"));
-            self.looked.add(id);
+            self.look_every_second(id);
+        }
+    }
+
+    /// Looks at it every second. Of its truncations nobody tells: they are known by its content.
+    fn look_every_second(&mut self, id: FileId) {
+        let is_new = self.truncations_are_told(id);
+        self.looked.add(id);
+        let trail = Trail::for_one_of(self.files.len());
+        if let Some(file) = self.file_mut(id).filter(|_| is_new) {
+            file.position.trail = trail;
         }
     }
 }

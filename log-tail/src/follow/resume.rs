@@ -6,15 +6,16 @@
 
 use std::{
     collections::hash_map::Entry,
+    fmt::Display,
     fs::{File, Metadata},
     os::fd::AsRawFd,
     path::{Path, PathBuf},
 };
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
-    Follower, Identity, NameId, PatternId, compressed,
+    Follower, Identity, NameId, NotFollowable, PatternId, compressed,
     files::FollowedFile,
     identity,
     print::Print,
@@ -67,6 +68,8 @@ pub(super) struct Memory {
     by_path: FxHashMap<PathBuf, Vec<Known>>,
     /// What was asked for and was not found by or beside its name: it may come to another followed name.
     elsewhere: FxHashMap<Identity, Known>,
+    /// Of those, the numbers of which it is not known whether they are there: the next run is to look again.
+    unsearched: FxHashSet<u64>,
     /// Numbers are given out from here on.
     pub next_number: u64,
     /// Whether anything is to be remembered.
@@ -199,6 +202,7 @@ impl Follower {
         let Some(list) = self.memory.by_path.get(&path).cloned() else { return false };
         let siblings = siblings::rotated(&path).unwrap_or_else(|error| {
             self.notice(error);
+            self.memory.unsearched.extend(list.iter().map(|known| known.number));
             Vec::new()
         });
         // Nothing came after the file that bears the name now.
@@ -263,6 +267,9 @@ impl Follower {
     pub(super) fn report_missed(&mut self) {
         let mut missed = Vec::new();
         for known in self.memory.elsewhere.values_mut() {
+            if self.memory.unsearched.contains(&known.number) {
+                continue;
+            }
             // Where it comes to a followed name later, it is known all the same.
             if !std::mem::replace(&mut known.finished, true) {
                 missed.push(known.clone());
@@ -300,7 +307,14 @@ impl Follower {
         let beside = siblings.iter().find(|sibling| sibling.identity == known.identity);
         for place in [Some(path), Some(&*known.located), beside.map(|sibling| &*sibling.path)] {
             let Some(place) = place else { continue };
-            let Ok((file, metadata)) = identity::open(place) else { continue };
+            let (file, metadata) = match identity::open(place) {
+                Ok(found) => found,
+                Err(NotFollowable::Missing(_)) => continue,
+                Err(error) => {
+                    self.not_searched(known, &error);
+                    continue;
+                }
+            };
             if Identity::of(&metadata) == known.identity
                 && known.generation == generation(&file)
                 && !is_packed(path, place, &file)
@@ -332,9 +346,19 @@ impl Follower {
                 Some((self.take_up_known(path, found, known)?, Some(sibling)))
             }
             Err(error) => {
-                self.notice(error);
+                self.not_searched(known, &error);
                 None
             }
+        }
+    }
+
+    /// It may be there: that nobody could look says nothing about it.
+    fn not_searched(&mut self, known: &Known, error: &dyn Display) {
+        if self.memory.unsearched.insert(known.number) && !known.finished {
+            self.notice(format_args!(
+                "{error}: what the last run had not read of the file that bore '{}' is looked for again in the next run",
+                known.path.display()
+            ));
         }
     }
 

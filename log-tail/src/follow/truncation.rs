@@ -88,9 +88,9 @@ pub(super) struct Truncations {
 }
 
 impl Follower {
-    /// Whether every truncation is told, with its sizes.
-    pub(super) fn truncations_are_told(&self) -> bool {
-        self.observer.as_deref().is_some_and(Observer::tells_truncations)
+    /// Whether every truncation of the file is told, with its sizes. What other hosts do to it, nobody tells.
+    pub(super) fn truncations_are_told(&self, id: FileId) -> bool {
+        !self.looked.contains(id) && self.observer.as_deref().is_some_and(Observer::tells_truncations)
     }
 
     /// The kernel program noted truncations since the file was last read.
@@ -114,7 +114,7 @@ impl Follower {
     /// What lies before the offset is not what was read there.
     pub(super) fn rewritten(&mut self, id: FileId) -> Turn {
         let Some(size) = self.size_unless_unreadable(id) else { return Turn::Later };
-        let tells = self.truncations_are_told();
+        let tells = self.truncations_are_told(id);
         let is_under_way = self.observer.as_deref().is_some_and(|observer| observer.is_being_truncated(id));
         let Some(file) = self.file_mut(id) else { return Turn::Over };
         let read_to = file.position.read_to();
@@ -190,7 +190,7 @@ impl Follower {
     /// The file was truncated, and goes on at `to`, which lies before what was read. Where a rest may be
     /// unread, it is read from a copy first, if there is one.
     fn go_on_from(&mut self, id: FileId, to: u64, rest_is_gone: bool) {
-        let tells = self.truncations_are_told();
+        let tells = self.truncations_are_told(id);
         let Some(file) = self.files.get_mut(id.0 as usize) else { return };
         file.seen_bytes = to;
         let mut print = file.position.print.clone();
@@ -244,7 +244,7 @@ impl Follower {
     /// Reports what is lost, in its place: after everything that could still be had, and before what is
     /// new. `false` where there is nothing to report.
     pub(super) fn report_lost(&mut self, id: FileId) -> bool {
-        let exact = self.truncations_are_told();
+        let exact = self.truncations_are_told(id);
         let Some(file) = self.file_mut(id).filter(|file| file.truncated) else { return false };
         file.truncated = false;
         let bytes = u64::try_from(file.lost_bytes).unwrap_or(0);

@@ -121,6 +121,17 @@ impl Stdout {
         Ok(Self { target })
     }
 
+    /// The same once more, where it is a file: what is written there is not durable before it is told to be.
+    ///
+    /// # Errors
+    /// Where it cannot be looked at or duplicated.
+    pub fn file(&self) -> io::Result<Option<File>> {
+        match &self.target {
+            Target::Plain(file) if file.metadata()?.is_file() => file.try_clone().map(Some),
+            Target::Plain(_) | Target::Watched(..) => Ok(None),
+        }
+    }
+
     /// Writes as much of `queue` as there is room for.
     ///
     /// # Errors

@@ -72,7 +72,8 @@ impl Loop {
         let mut follower = Follower::new(follow, observer);
         let mut progress = None;
         if let Some(dir) = &settings.state_dir {
-            let (started, said) = Progress::start(dir, settings.state_retention, &mut follower)?;
+            let output = stdout.file().context("looking at standard output")?;
+            let (started, said) = Progress::start(dir, settings.state_retention, output, &mut follower)?;
             if let Some(said) = said {
                 say(said);
             }

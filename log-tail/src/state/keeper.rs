@@ -6,6 +6,7 @@
 
 use std::{
     collections::VecDeque,
+    fs::File,
     io,
     path::PathBuf,
     sync::mpsc::{self, Receiver, RecvError, RecvTimeoutError, Sender, TryRecvError},
@@ -13,10 +14,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::state::{
-    Checkpoint, CheckpointId,
-    image::Changes,
-    store::{CommitError, Opened, Store},
+use crate::{
+    follow::Identity,
+    state::{
+        Checkpoint, CheckpointId,
+        image::Changes,
+        store::{CommitError, Opened, Store},
+    },
 };
 
 /// The shortest time between two commits: what a crash may repeat.
@@ -62,16 +66,22 @@ pub struct Keeper {
 type Outcome = Result<Instant, (Changes, CommitError)>;
 
 impl Keeper {
-    /// Starts the thread, and drops what is past its `retention`: checkpoints that were last seen so much earlier
-    /// than the one seen last. Also hourly from then on. Measured so, neither a clock that was set nor a machine
+    /// Starts the thread, and drops what is past its `retention`: checkpoints of files that are not there, and were
+    /// last seen so much earlier than the one seen last. Also hourly from then on. Measured so, neither a clock that was set nor a machine
     /// that was off for long makes a file look forgotten; the caller notes `seen_s` of *all* files that still
     /// exist at a time.
+    ///
+    /// `output`: where what is acknowledged was written, if that has to be made durable first.
     ///
     /// Returns what is left beside it.
     ///
     /// # Errors
     /// Where no thread can be had.
-    pub fn start(opened: Opened, retention: Duration) -> io::Result<(Self, Vec<(CheckpointId, Checkpoint)>)> {
+    pub fn start(
+        opened: Opened,
+        retention: Duration,
+        output: Option<File>,
+    ) -> io::Result<(Self, Vec<(CheckpointId, Checkpoint)>)> {
         let Opened { mut store, mut checkpoints, moved_aside: _ } = opened;
         let pending = expired(&store, retention);
         checkpoints.retain(|(id, _)| !pending.contains_key(id));
@@ -81,7 +91,7 @@ impl Keeper {
         let (report, outcomes) = mpsc::channel();
         let thread = thread::Builder::new()
             .name("checkpoints".to_owned())
-            .spawn(move || work(store, retention, &received, &report))?;
+            .spawn(move || work(store, retention, output.as_ref(), &received, &report))?;
         let keeper = Self {
             dir,
             next_id,
@@ -253,6 +263,7 @@ impl Keeper {
 fn work(
     mut store: Store,
     retention: Duration,
+    output: Option<&File>,
     batches: &Receiver<Changes>,
     report: &Sender<Outcome>,
 ) -> Store {
@@ -260,7 +271,10 @@ fn work(
     loop {
         match batches.recv_timeout(next_look.saturating_duration_since(Instant::now())) {
             Ok(batch) => {
-                let outcome = match store.commit(&batch) {
+                // What it acknowledges is to outlast what it says, whenever the power goes.
+                let durable = output.map_or(Ok(()), File::sync_data);
+                let durable = durable.map_err(|error| CommitError::of_output(store.dir().to_owned(), &error));
+                let outcome = match durable.and_then(|()| store.commit(&batch)) {
                     Ok(()) => Ok(Instant::now()),
                     Err(error) => Err((batch, error)),
                 };
@@ -288,9 +302,21 @@ fn expired(store: &Store, retention: Duration) -> Changes {
     let keep_from = last_seen.saturating_sub(retention.as_secs());
     store
         .checkpoints()
-        .filter(|(_, checkpoint)| checkpoint.seen_s < keep_from)
+        .filter(|(_, checkpoint)| checkpoint.seen_s < keep_from && !is_there(checkpoint))
         .map(|(id, _)| (id, None))
         .collect()
+}
+
+/// By which the file is known.
+pub fn identity_of(checkpoint: &Checkpoint) -> Identity {
+    Identity { device: checkpoint.device, inode: checkpoint.inode, born_ns: checkpoint.born_ns.unwrap_or(0) }
+}
+
+/// Whether its file exists, where it was last found or under the name that is followed.
+pub fn is_there(checkpoint: &Checkpoint) -> bool {
+    [&checkpoint.located, &checkpoint.path].into_iter().any(|path| {
+        std::fs::metadata(path).is_ok_and(|metadata| Identity::of(&metadata) == identity_of(checkpoint))
+    })
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! asked only when a commit is due.
 
 use std::{
+    fs::File,
     io,
     path::Path,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
@@ -13,11 +14,11 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     Checkpoint, CheckpointId,
-    keeper::{self, Counters, Keeper},
+    keeper::{self, Counters, Keeper, identity_of},
     store::{CommitError, OpenError, Store},
 };
 use crate::{
-    follow::{Follower, Identity, Known, Print},
+    follow::{Follower, Known, Print},
     record::Reached,
 };
 
@@ -47,26 +48,25 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Opens the store, and tells the follower what is in it. Also returns what has to be said.
+    /// Opens the store, and tells the follower what is in it. Also returns what has to be said. `output`: what is to be
+    /// made durable before it is acknowledged.
     ///
     /// # Errors
     /// [`StateError`]: in use by another process, not permitted, no room.
     pub fn start(
         dir: &Path,
         retention: Duration,
+        output: Option<File>,
         follower: &mut Follower,
     ) -> Result<(Self, Option<String>), StateError> {
         let mut opened = Store::open(dir)?;
         let said = opened.moved_aside.as_ref().map(ToString::to_string);
         let next_id = opened.store.next_id();
-        let (mut keeper, checkpoints) = Keeper::start(opened, retention).map_err(StateError::Thread)?;
+        let (mut keeper, checkpoints) =
+            Keeper::start(opened, retention, output).map_err(StateError::Thread)?;
         let now_s = now_s();
         for (id, checkpoint) in &checkpoints {
-            let seen = |path: &Path| {
-                std::fs::metadata(path)
-                    .is_ok_and(|metadata| Identity::of(&metadata) == identity_of(checkpoint))
-            };
-            if checkpoint.seen_s != now_s && (seen(&checkpoint.located) || seen(&checkpoint.path)) {
+            if checkpoint.seen_s != now_s && keeper::is_there(checkpoint) {
                 keeper.note(*id, Checkpoint { seen_s: now_s, ..checkpoint.clone() });
             }
         }
@@ -165,10 +165,6 @@ impl Progress {
 
 fn now_s() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-fn identity_of(checkpoint: &Checkpoint) -> Identity {
-    Identity { device: checkpoint.device, inode: checkpoint.inode, born_ns: checkpoint.born_ns.unwrap_or(0) }
 }
 
 fn known((CheckpointId(number), checkpoint): (CheckpointId, Checkpoint)) -> Known {

@@ -112,6 +112,12 @@ impl CommitError {
         let why = "the thread that writes them ended, which is a bug in log-tail".to_owned();
         Self { dir, why, advice: "" }
     }
+
+    /// Where what they acknowledge is not durable.
+    pub(super) fn of_output(dir: PathBuf, error: &io::Error) -> Self {
+        let why = format!("standard output could not be made durable before: {error}");
+        Self { dir, why, advice: "" }
+    }
 }
 
 /// What to do about an error, as the rest of a sentence.

@@ -6,6 +6,7 @@
 
 use std::{
     fmt::{self, Write as _},
+    fs,
     path::{Path, PathBuf},
     process::{Child, Stdio},
     sync::Arc,
@@ -23,7 +24,12 @@ use super::{
     listen::Heard,
     subject::{Order, Subject},
 };
-use crate::{PATIENCE, account::Numbers, place::Place, write::Lines};
+use crate::{
+    PATIENCE,
+    account::{Account, Numbers},
+    place::Place,
+    write::Lines,
+};
 
 /// How long to let a subject be that does not say when it has finished starting.
 const SETTLING: Duration = Duration::from_millis(300);
@@ -91,8 +97,8 @@ impl<'a> Arena<'a> {
     pub fn new(subject: &'a dyn Subject, lines: u64, quiet: Duration) -> Result<Self> {
         let place = Place::new();
         let home = place.path("subject");
-        std::fs::create_dir(&home).context("making a directory for the subject")?;
-        std::fs::create_dir(place.path("logs")).context("making a directory for the logs")?;
+        fs::create_dir(&home).context("making a directory for the subject")?;
+        fs::create_dir(place.path("logs")).context("making a directory for the logs")?;
         let order = Order { home, ..Order::default() };
         let (heard, written, complaints) = Default::default();
         let (given_up, process) = (0, None);
@@ -269,9 +275,22 @@ impl<'a> Arena<'a> {
             let _ = writeln!(details, "it said: {line}");
         }
         let numbers = inner.account.numbers(written());
+        let lacking = self.lying_in_files(&inner.account);
         drop(inner);
+        if lacking > 0 {
+            self.complaints.push(format!("{lacking} of them lie in a file or a copy"));
+        }
         let complaints = std::mem::take(&mut self.complaints);
         Outcome { numbers, counted_bytes, counts_exactly, backend, complaints, details }
+    }
+}
+
+impl Arena<'_> {
+    /// Lines that a file or a copy holds at the end, and that never came out: those nobody else destroyed.
+    fn lying_in_files(&self, account: &Account) -> u64 {
+        let entries = fs::read_dir(self.place.dir()).into_iter().flatten().flatten();
+        let plain = entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"app.log"));
+        plain.filter_map(|entry| fs::read(entry.path()).ok()).map(|bytes| account.lacking(&bytes)).sum()
     }
 }
 

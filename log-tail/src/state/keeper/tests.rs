@@ -8,7 +8,7 @@ use crate::state::{checkpoint::tests::checkpoint, snapshot};
 const WEEK: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 fn keeper(dir: &Path) -> Keeper {
-    Keeper::start(Store::open(dir).unwrap(), WEEK).unwrap().0
+    Keeper::start(Store::open(dir).unwrap(), WEEK, None).unwrap().0
 }
 
 /// Does what an event loop does until `is_done`.
@@ -115,9 +115,55 @@ fn what_was_not_seen_for_longer_than_the_retention_is_dropped_however_long_the_m
         old.note(id, seen(name, seen_s));
     }
     old.finish().unwrap();
-    let (keeper, left) = Keeper::start(Store::open(dir.path()).unwrap(), WEEK).unwrap();
+    let (keeper, left) = Keeper::start(Store::open(dir.path()).unwrap(), WEEK, None).unwrap();
     let names: Vec<_> = left.iter().map(|(_, checkpoint)| checkpoint.path.to_str().unwrap()).collect();
     assert_eq!(names, ["there", "just"]);
     keeper.finish().unwrap();
     assert_eq!(offsets(dir.path()).len(), 2);
+}
+
+#[test]
+fn a_file_that_exists_is_known_however_long_ago_it_was_seen() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("quiet.log");
+    std::fs::write(&path, "line\n").unwrap();
+    let Identity { device, inode, born_ns } = Identity::of(&path.metadata().unwrap());
+    let quiet = Checkpoint {
+        path: path.clone(),
+        located: path,
+        device,
+        inode,
+        born_ns: Some(born_ns),
+        seen_s: 1_000_000,
+        ..checkpoint("quiet", 5)
+    };
+    let mut old = keeper(dir.path());
+    for checkpoint in [quiet, Checkpoint { seen_s: 1_000_000 + 2 * WEEK.as_secs(), ..checkpoint("busy", 1) }]
+    {
+        let id = old.next_id();
+        old.note(id, checkpoint);
+    }
+    old.finish().unwrap();
+    let (keeper, left) = Keeper::start(Store::open(dir.path()).unwrap(), WEEK, None).unwrap();
+    assert_eq!(left.len(), 2);
+    keeper.finish().unwrap();
+}
+
+#[test]
+fn what_is_not_durable_is_not_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    // No pipe can be made durable.
+    let (_reader, writer) = io::pipe().unwrap();
+    let output = File::from(std::os::fd::OwnedFd::from(writer));
+    let (mut keeper, _) = Keeper::start(Store::open(dir.path()).unwrap(), WEEK, Some(output)).unwrap();
+    let id = keeper.next_id();
+    keeper.note(id, checkpoint("a", 1));
+    let mut said = None;
+    turn(&mut keeper, |keeper| {
+        said = keeper.take_trouble();
+        said.is_some()
+    });
+    assert!(said.as_ref().is_some_and(|said| said.contains("could not be made durable")), "{said:?}");
+    assert!(keeper.finish().is_err());
+    assert_eq!(offsets(dir.path()), []);
 }
