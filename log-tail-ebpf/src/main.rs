@@ -34,7 +34,7 @@ use log_tail_common::{
 };
 
 use crate::{
-    events::{Counted, Level},
+    events::{Counted, Level, Which},
     kernel::{Changes, Dentry, Dio, File, Kiocb, Request, Task},
     maps::{Ring, bell_of, ended, will_end},
     skipped::switched,
@@ -51,7 +51,17 @@ const IOU_ISSUE_SKIP_COMPLETE: i32 = -529;
 #[inline(always)]
 fn wrote(ctx: &impl EbpfContext, operation: u32, file: File, returned: i64, place: Place, ring: Ring) -> i32 {
     if events::are_told() {
-        return events::returned(operation, file, returned, place, events::Which::UP_TO);
+        return events::returned(operation, file, returned, place, Which::UP_TO);
+    }
+    hint(ctx, file, returned, place, ring)
+}
+
+/// As [`wrote`], of what is made of calls that tell of it themselves, unless they are on an overlay's real file.
+#[inline(always)]
+fn spliced(ctx: &FExitContext, ring: Ring) -> i32 {
+    let (file, returned, place) = (File(ctx.arg(2)), ctx.arg(6), behind(ctx, 3));
+    if events::are_told() {
+        return events::returned(OPERATION_SPLICE, file, returned, place, Which::UNLESS_TOLD);
     }
     hint(ctx, file, returned, place, ring)
 }
@@ -140,13 +150,26 @@ fn call_wrote(ctx: &FExitContext, returned: i64, ring: Ring, counted: Counted) -
 
 on_write_call!("vfs_write", vfs_write, vfs_write_plain, arguments: 4, Counted::Within);
 on_write_call!("vfs_writev", vfs_writev, vfs_writev_plain, arguments: 5, Counted::Behind);
-// splice, sendfile: of the file that was named, which may be an overlay's. Before 5.11 the offset is at an address of
-// user space's, where it is none of the kernel's: then nobody says.
-on_write!("do_splice", do_splice, do_splice_plain, OPERATION_SPLICE, file: 2, behind: 3, arguments: 6);
-on_write!(
-    "do_splice_direct", do_splice_direct, do_splice_direct_plain, OPERATION_SPLICE,
-    file: 2, behind: 3, arguments: 6
-);
+/// splice, sendfile: of the file that was named, which may be an overlay's. Before 5.11 the offset is at an address of
+/// user space's, where it is none of the kernel's: then nobody says.
+macro_rules! on_splice {
+    ($function:literal, $exchange:ident, $plain:ident) => {
+        #[doc = concat!("After `", $function, "`.")]
+        #[fexit(function = $function)]
+        fn $exchange(ctx: FExitContext) -> i32 {
+            spliced(&ctx, Ring::Exchange)
+        }
+
+        #[doc = concat!("After `", $function, "`, where the verifier knows no `xchg`.")]
+        #[fexit(function = $function)]
+        fn $plain(ctx: FExitContext) -> i32 {
+            spliced(&ctx, Ring::Plain)
+        }
+    };
+}
+
+on_splice!("do_splice", do_splice, do_splice_plain);
+on_splice!("do_splice_direct", do_splice_direct, do_splice_direct_plain);
 // The same, of the real file under an overlay.
 on_write!(
     "iter_file_splice_write", iter_file_splice_write, iter_file_splice_write_plain, OPERATION_SPLICE,

@@ -21,6 +21,7 @@ use log_tail_tests::{
     observe::{deeds, last, lines, missing, observe, observing, only_events},
     prelude::*,
     run::records,
+    ways::places::{Kind, Place as WaysPlace},
 };
 use nix::{
     fcntl::{FallocateFlags, copy_file_range, fallocate},
@@ -213,6 +214,30 @@ fn each_way_of_writing_has_its_place() {
     assert!(["copy", "splice", "write"].contains(&ops[2]) && ops[3] == "fallocate", "{ops:?}");
     let all = only_events(&observing.terminate().stdout);
     assert_eq!(all.len(), 4, "each once: {all:#?}");
+}
+
+/// What writes there writes to another inode, which nobody observes.
+#[test]
+fn what_is_copied_to_a_file_on_an_overlay_is_shown_once() {
+    if !is_ebpf_or_skip("what_is_copied_to_a_file_on_an_overlay_is_shown_once") {
+        return;
+    }
+    let (lower, upper) = (Place::new(), Place::new());
+    let overlay = WaysPlace::new(Kind::Overlay, lower.dir(), upper.dir()).expect("an overlay");
+    let (log, source) = (overlay.written().join("app.log"), lower.path("source"));
+    create(&log, "");
+    create(&source, "0123456789");
+    let observing = observe(&["--op", "write,splice,copy"], &[&log]);
+    let file = File::options().write(true).open(&log).unwrap();
+    assert_eq!(sendfile(&file, File::open(&source).unwrap(), None, 10).unwrap(), 10);
+    append(&log, "last\n");
+    observing.wait_until_stdout("the last write", |stdout| last(stdout)["length"] == 5);
+    let events = only_events(&observing.terminate().stdout);
+    let pids = events.iter().map(|event| event["writer"]["pid"].as_u64().unwrap());
+    assert!(
+        events.len() == 2 && pids.into_iter().all(|pid| pid == u64::from(std::process::id())),
+        "{events:#?}"
+    );
 }
 
 #[test]

@@ -51,10 +51,12 @@ pub struct Level(u64);
 impl Level {
     /// A system call is made of it, and of nothing around it.
     pub const CALL: Self = Self(0);
-    /// Copies what others copy by.
-    pub const COPY: Self = Self(1);
+    /// What `copy_file_range` splices by.
+    pub const SPLICE: Self = Self(1);
+    /// What those copy by.
+    pub const COPY: Self = Self(2);
     /// What those write by, and overlays.
-    pub const WRITE: Self = Self(2);
+    pub const WRITE: Self = Self(3);
 }
 
 /// How a call is known from the one before it, on the same inode by the same task. Not an enum: a value that is not
@@ -65,6 +67,8 @@ pub struct Which(pub u64);
 impl Which {
     /// Of those that lie in each other: they reach up to the same offset.
     pub const UP_TO: Self = Self(0);
+    /// Whichever others lie in it have told of it, unless none of them has.
+    pub const UNLESS_TOLD: Self = Self(u64::MAX - 1);
     /// Nobody else tells of it.
     pub const ALONE: Self = Self(u64::MAX);
 
@@ -155,6 +159,7 @@ pub fn end(inode: Inode, to: u64, which: Which) -> Option<u64> {
     let is_begun = begun.told == 0;
     let is_told = match which {
         Which::UP_TO => begun.to == to,
+        Which::UNLESS_TOLD => true,
         Which::ALONE => false,
         Which(number) => begun.number == number,
     };

@@ -48,6 +48,8 @@ before_write! {
     "vfs_copy_file_range" before_vfs_copy_file_range file: 2, CALL;
     "vfs_clone_file_range" before_vfs_clone_file_range file: 2, COPY;
     "vfs_fallocate" before_vfs_fallocate file: 0, CALL;
+    "do_splice" before_do_splice file: 2, CALL;
+    "do_splice_direct" before_do_splice_direct file: 2, SPLICE;
 }
 
 /// The same again as after these functions, for the times that the first ones are skipped.

@@ -23,7 +23,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 
 pub use self::{filter::Filter, operation::Operation, run::run, show::Show};
 use self::{through_ebpf::ThroughEbpf, through_inotify::ThroughInotify, wanted::Wanted};
@@ -31,7 +31,7 @@ use crate::{
     choose,
     cli::{Backend, Observe},
     observe::{
-        Writer,
+        Writer, cgroup,
         ebpf::load::{LoadOptions, Telling},
     },
 };
@@ -119,6 +119,9 @@ fn source(settings: &Observe) -> anyhow::Result<Box<dyn Source>> {
     let room = choose::room(settings.names.len());
     let options = LoadOptions { ring_bytes: settings.ring_bytes, ..LoadOptions::new(room, Telling::Events) };
     match crate::observe::ebpf::events::Events::new(options) {
+        Ok(_) if !settings.filter.cgroups.is_empty() && !cgroup::is_mounted() => {
+            bail!("--cgroup needs the cgroup2 hierarchy to be mounted: mount -t cgroup2 none /sys/fs/cgroup")
+        }
         Ok(events) => Ok(Box::new(ThroughEbpf::new(events, wanted, room)?)),
         Err(error) if settings.backend == Backend::Ebpf => {
             Err(error).context("the eBPF backend is not available here ('log-tail doctor' tells why)")

@@ -49,6 +49,12 @@ impl Names {
         is_new
     }
 
+    /// The directory that is called so.
+    pub fn directory_at(&self, path: &Path) -> Option<InodeKey> {
+        let is_it = |names: &&Vec<PathBuf>| names.iter().any(|name| name == path);
+        self.directories.iter().find(|(_, names)| is_it(names)).map(|(inode, _)| *inode)
+    }
+
     pub fn directories(&self) -> usize {
         self.directories.len()
     }

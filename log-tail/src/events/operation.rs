@@ -36,6 +36,11 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// Whether it puts bytes into the file.
+    pub fn writes(self) -> bool {
+        matches!(self, Self::Write | Self::Splice | Self::Copy | Self::Reflink)
+    }
+
     /// The word for it.
     pub fn word(self) -> &'static str {
         match self {

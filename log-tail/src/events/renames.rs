@@ -50,6 +50,21 @@ impl Renames {
         Some(From { path: from, is_done })
     }
 
+    /// Renames of the thread's that have begun, and whose end was not told: it has ended another one since.
+    pub fn take_unended(&mut self, thread: u32) -> u64 {
+        let Some(begun) = self.begun.get_mut(&thread) else { return 0 };
+        let unended = begun.extract_if(.., |begun| !begun.is_done).count() as u64;
+        if begun.is_empty() {
+            self.begun.remove(&thread);
+        }
+        unended
+    }
+
+    /// Nothing is certain any more.
+    pub fn forget(&mut self) {
+        self.begun.clear();
+    }
+
     /// The inode that the thread took this name from, and is about to give another one.
     pub fn exchanged(&mut self, thread: u32, name: &Path) -> Option<InodeKey> {
         let other = self.begun.get_mut(&thread)?.iter_mut().find(|other| other.from == name)?;
@@ -94,6 +109,21 @@ mod tests {
         assert_eq!(renames.exchanged(1, Path::new("b")), Some(inode(11)));
         assert_eq!(renames.end(1, inode(11)), Some(from("b", true)));
         assert_eq!(renames.exchanged(1, Path::new("a")), None);
+    }
+
+    #[test]
+    fn a_rename_whose_end_was_not_told_is_counted_at_the_next_one() {
+        let mut renames = Renames::default();
+        renames.begin(1, inode(10), "a".into());
+        renames.begin(1, inode(11), "b".into());
+        assert_eq!(renames.end(1, inode(11)), Some(from("b", false)));
+        assert_eq!(renames.exchanged(1, Path::new("c")), None);
+        assert_eq!((renames.take_unended(1), renames.take_unended(1)), (1, 0));
+        renames.begin(1, inode(10), "a".into());
+        renames.begin(1, inode(11), "b".into());
+        assert_eq!(renames.end(1, inode(10)), Some(from("a", false)));
+        assert_eq!(renames.exchanged(1, Path::new("b")), Some(inode(11)));
+        assert_eq!(renames.take_unended(1), 0, "an exchange has two ends");
     }
 
     #[test]

@@ -85,7 +85,8 @@ fn text(event: &Event, out: &mut impl Write) -> io::Result<()> {
     if let Some(writer) = &event.writer {
         write!(out, " by {}[{}] uid {}", writer.comm.escape_debug(), writer.pid, writer.uid)?;
         if let Some(cgroup) = &writer.cgroup {
-            write!(out, " in {}", cgroup.path)?;
+            out.write_all(b" in ")?;
+            escaped(&cgroup.path, out)?;
         }
     }
     out.write_all(b"\n")
@@ -95,14 +96,19 @@ fn text(event: &Event, out: &mut impl Write) -> io::Result<()> {
 fn name(path: Option<&Path>, out: &mut impl Write) -> io::Result<()> {
     let Some(path) = path else { return out.write_all(b"(elsewhere)") };
     for chunk in path.as_os_str().as_bytes().utf8_chunks() {
-        for c in chunk.valid().chars() {
-            if c.is_control() || c == '\\' {
-                write!(out, "{}", c.escape_default())?;
-            } else {
-                write!(out, "{c}")?;
-            }
-        }
+        escaped(chunk.valid(), out)?;
         write!(out, "{}", chunk.invalid().escape_ascii())?;
+    }
+    Ok(())
+}
+
+fn escaped(text: &str, out: &mut impl Write) -> io::Result<()> {
+    for c in text.chars() {
+        if c.is_control() || c == '\\' {
+            write!(out, "{}", c.escape_default())?;
+        } else {
+            write!(out, "{c}")?;
+        }
     }
     Ok(())
 }
@@ -149,6 +155,8 @@ fn base64(path: &Path) -> Option<Base64<'_>> {
 fn json(event: &Event, out: &mut impl Write) -> io::Result<()> {
     let (path, from) = (event.path.as_deref(), event.from.as_deref());
     let written = event.writer.as_ref().map(|writer| Written::By(writer.clone()));
+    // A container's shim writes its log; what else is done to it others do.
+    let container = path.filter(|_| event.operation.writes()).unwrap_or(Path::new(""));
     let entry = Entry {
         time: &rfc3339(event.time),
         op: event.operation,
@@ -163,7 +171,7 @@ fn json(event: &Event, out: &mut impl Write) -> io::Result<()> {
         size_before: event.size_before,
         size_after: event.size_after,
         mode: event.mode,
-        writer: written.as_ref().and_then(|written| ByWhom::of(written, path.unwrap_or(Path::new("")))),
+        writer: written.as_ref().and_then(|written| ByWhom::of(written, container)),
     };
     serde_json::to_writer(&mut *out, &entry)?;
     out.write_all(b"\n")

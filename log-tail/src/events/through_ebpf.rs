@@ -8,6 +8,7 @@ mod naming;
 use std::{
     io,
     os::fd::BorrowedFd,
+    path::PathBuf,
     thread,
     time::{Duration, Instant, SystemTime},
 };
@@ -15,6 +16,7 @@ use std::{
 use anyhow::Context as _;
 use log_tail_common::{InodeKey, observed_since};
 use nix::time::{ClockId, clock_gettime};
+use rustc_hash::FxHashMap;
 
 use super::{
     ASKED_EVERY, Because, Event, Inode, Line, Missing, Operation, Source, names::Names, renames::Renames,
@@ -52,6 +54,10 @@ pub struct ThroughEbpf {
     is_stale: bool,
     looked_again: Option<Instant>,
     without_room: u64,
+    /// Renames that have begun and of which the end was not told: that is not said yet.
+    unended: u64,
+    /// The directories that were named.
+    roots: FxHashMap<InodeKey, PathBuf>,
     /// Inodes that can be observed.
     room: u32,
     asked: Instant,
@@ -93,6 +99,8 @@ impl ThroughEbpf {
             is_stale: false,
             looked_again: None,
             without_room: 0,
+            unended: 0,
+            roots: FxHashMap::default(),
             room,
         };
         source.take_up_all(|taken| taken)?;
@@ -156,28 +164,14 @@ impl ThroughEbpf {
                 self.renames.begin(thread, inode, path);
                 return None;
             }
-            Deed::MovedTo { name, kind } => {
-                shown.operation = Operation::Rename;
-                let path = self.names.path_of(&name);
-                let from = self.renames.end(thread, inode);
-                let mut taken = from.as_ref().filter(|from| !from.is_done).map(|from| from.path.clone());
-                shown.from = from.map(|from| from.path);
-                if let Some(path) = &path
-                    && let Some(other) = self.renames.exchanged(thread, path)
-                {
-                    self.exchanged(taken.take().as_deref(), other, path);
-                }
-                let came = self.came(inode, kind, path.clone(), since, taken.as_deref());
-                let was_wanted = shown.from.as_deref().is_some_and(|from| self.names.wanted.is(from));
-                shown.path = came.or(path.filter(|_| was_wanted));
-                shown.path.as_ref()?;
-            }
+            Deed::MovedTo { name, kind } => return self.moved_to(shown, inode, kind, &name, since, thread),
             Deed::MovedAway => {
                 shown.operation = Operation::Rename;
                 let from = self.renames.end(thread, inode);
                 if !from.as_ref().is_some_and(|from| from.is_done) {
                     self.left(inode, from.as_ref().map(|from| from.path.as_path()));
                 }
+                self.unended += self.renames.take_unended(thread);
                 shown.from = Some(from.map(|from| from.path).filter(|from| self.names.wanted.is(from))?);
             }
             Deed::Went { name } => {
@@ -200,6 +194,37 @@ impl ThroughEbpf {
             }
         }
         Some(shown)
+    }
+
+    /// A rename gave the inode this name: what is shown of it.
+    fn moved_to(
+        &mut self,
+        mut shown: Event,
+        inode: InodeKey,
+        kind: Kind,
+        name: &event::Name,
+        since: u32,
+        thread: u32,
+    ) -> Option<Event> {
+        shown.operation = Operation::Rename;
+        let path = self.names.path_of(name);
+        let from = self.renames.end(thread, inode);
+        let mut taken = from.as_ref().filter(|from| !from.is_done).map(|from| from.path.clone());
+        shown.from = from.map(|from| from.path);
+        if let Some(path) = &path
+            && let Some(other) = self.renames.exchanged(thread, path)
+        {
+            self.exchanged(taken.take().as_deref(), other, path);
+        }
+        let came = self.came(inode, kind, path.clone(), since, taken.as_deref());
+        self.unended += self.renames.take_unended(thread);
+        let was_wanted = shown.from.as_deref().is_some_and(|from| self.names.wanted.is(from));
+        if path.is_none() && was_wanted {
+            // It went where nobody observes, or not yet.
+            return Some(shown);
+        }
+        shown.path = came.or(path.filter(|_| was_wanted));
+        shown.path.is_some().then_some(shown)
     }
 
     /// Appends what is shown of the next event; its time by `CLOCK_MONOTONIC`, if there was one.
@@ -229,6 +254,7 @@ impl ThroughEbpf {
     fn ask(&mut self, lines: &mut Vec<Line>) {
         if self.asked.elapsed() >= ASKED_EVERY {
             self.note_untold(lines);
+            self.look_at_roots();
         }
         // While it overflows on and on, that would take the time to read the ring.
         if self.is_stale && self.looked_again.is_none_or(|last| last.elapsed() >= LOOKED_EVERY) {
@@ -247,7 +273,7 @@ impl ThroughEbpf {
                 self.room
             ));
         }
-        let events = self.events.skipped();
+        let events = self.events.skipped() + std::mem::take(&mut self.unended);
         if events > 0 {
             // Names may be among them, and what is done to a file whose name is not known is not shown.
             self.is_stale = true;

@@ -98,6 +98,12 @@ impl Cgroups {
     }
 }
 
+/// Whether cgroups can be told by name.
+#[must_use]
+pub fn is_mounted() -> bool {
+    Cgroups::new().root.is_some()
+}
+
 /// Where the cgroup2 hierarchy is mounted: the ninth field or a later one of its line names the filesystem.
 fn root_of(mountinfo: &str) -> Option<PathBuf> {
     let is_cgroup2 =

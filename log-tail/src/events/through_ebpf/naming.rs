@@ -35,8 +35,24 @@ impl ThroughEbpf {
         }
         for root in self.names.wanted.roots() {
             taken(self.take_up(&root, None))?;
+            self.roots.extend(self.names.directory_at(&root).map(|inode| (inode, root)));
         }
         Ok(())
+    }
+
+    /// Says which of the directories that were named are not the ones of that name any more: of a mount, and of what
+    /// becomes of a directory above, nothing else tells.
+    pub(super) fn look_at_roots(&mut self) {
+        let is_there = |path: &Path, inode: InodeKey| match open(opened(path))
+            .and_then(|file| self.keys.of(file.as_fd()))
+        {
+            Ok(key) => key == inode,
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        };
+        let roots = self.roots.extract_if(|inode, path| !is_there(path, *inode));
+        for (inode, _) in roots.collect::<Vec<_>>() {
+            self.directory_gone(inode, "moved, removed or mounted over");
+        }
     }
 
     fn observe(&mut self, path: &Path) -> io::Result<()> {
@@ -85,6 +101,7 @@ impl ThroughEbpf {
         self.is_stale = false;
         self.looked_again = Some(Instant::now());
         self.names.forget_names();
+        self.renames.forget();
         // What is there still is taken up all the same.
         let _ = self.take_up_all(|taken| {
             say_unless_gone(taken);

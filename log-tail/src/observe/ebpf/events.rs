@@ -137,11 +137,14 @@ impl Events {
         let [crowded, ends] =
             [MISSING_CROWDED, MISSING_ENDS].map(|kind| self.missing.get(&kind, 0).unwrap_or(0));
         let (alone, all_times) = self.misses();
-        let before = std::mem::replace(&mut self.skipped, Skipped { crowded, alone, all_times, ends });
+        let before = self.skipped;
+        // Where a count cannot be read just now, it is what it was.
+        let (alone, all_times) = (alone.max(before.alone), all_times.max(before.all_times));
+        self.skipped = Skipped { crowded, alone, all_times, ends: ends.max(before.ends) };
         // Where none was to be skipped, one program stands on each function, and nobody counts who waits.
         let none = self.may_be_skipped() && crowded == before.crowded && self.are_all_attached();
         let writes = if none { 0 } else { all_times - before.all_times };
-        alone - before.alone + writes + (ends - before.ends)
+        alone - before.alone + writes + (self.skipped.ends - before.ends)
     }
 
     /// How often programs that stand alone were skipped; and of those that stand on one function many times, the one

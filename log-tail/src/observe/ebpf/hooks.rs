@@ -171,7 +171,7 @@ const NEW_FILES: &str = "new files on ext4 and btrfs";
 const NEW_ON_TMPFS: &str = "new names on tmpfs";
 
 /// Every hook.
-pub const HOOKS: [Hook; 42] = [
+pub const HOOKS: [Hook; 44] = [
     // The first: it counts who waits inside the others.
     Hook {
         when: When::Tracepoint,
@@ -192,8 +192,10 @@ pub const HOOKS: [Hook; 42] = [
         ..hook("vfs_write", 4, "write, pwrite")
     },
     Hook { variants: Variants::Ring, told: Told::ManyTimes, ..hook("vfs_writev", 5, "writev, pwritev") },
-    hint(Hook { variants: Variants::Ring, ..hook("do_splice", 6, "splice") }),
-    hint(Hook { variants: Variants::Ring, ..hook("do_splice_direct", 6, "sendfile") }),
+    begin("do_splice", 6),
+    begin("do_splice_direct", 6),
+    Hook { variants: Variants::Ring, ..hook("do_splice", 6, "splice") },
+    Hook { variants: Variants::Ring, ..hook("do_splice_direct", 6, "sendfile") },
     Hook {
         variants: Variants::Ring,
         ..hook("iter_file_splice_write", 5, "splice and sendfile through an overlay")
