@@ -1,9 +1,9 @@
 //! When a limit of the system is spent, the limit is named, and log-tail gets by without. Those of inotify are set in a
 //! user namespace of its own, so that nobody else runs into them.
 
-use std::process::Command;
+use std::{fs, process::Command};
 
-use log_tail_tests::prelude::*;
+use log_tail_tests::{account::Account, prelude::*};
 
 /// Whether this machine lets us make a user namespace and set limits in it.
 fn can_limit() -> bool {
@@ -33,7 +33,7 @@ fn follows_all_the_same(limit: &str, named: &str) {
     tail.wait_for_stdout("one\n");
     append(&log, "two\n");
     tail.wait_for_stdout("one\ntwo\n");
-    std::fs::rename(&log, place.path("app.log.1")).expect("renamed");
+    fs::rename(&log, place.path("app.log.1")).expect("renamed");
     append(&log, "three\n");
     tail.wait_for_stdout("one\ntwo\nthree\n");
     tail.terminate().assert_says(&[named, "every second"]);
@@ -72,4 +72,36 @@ fn metrics_are_served_although_there_are_more_files_than_descriptors() {
         assert_eq!(tail.scrape().get("log_tail_files"), FILES);
     }
     tail.terminate().assert_exactly(names.iter().map(|name| (name.as_str(), 1)));
+}
+
+/// Each of them has a compressed file that has to be read first.
+#[test]
+fn what_was_compressed_while_nobody_looked_is_read_although_it_is_more_than_there_are_descriptors() {
+    let place = Place::new();
+    let state = StateDir::new(place.path("state"));
+    let names: Vec<String> = (0..FILES).map(|number| format!("f{number}")).collect();
+    let path = |name: &str| place.path(format!("{name}.log"));
+    let mut files: Vec<Lines> = names.iter().map(|name| Lines::new(path(name), name)).collect();
+    let follow = |account: Account| {
+        let tail = LogTail::without_sweep().counted_on(account).with_open_files(160).keeping(&state);
+        tail.args(["-q", "--rotate-wait", "1s"]).arg(place.path("*.log")).follow()
+    };
+    let write = |files: &mut Vec<Lines>| files.iter_mut().for_each(|file| file.write(2));
+    write(&mut files);
+    let tail = follow(Account::default());
+    tail.wait_for_lines(2 * FILES);
+    let account = tail.terminate().account;
+    write(&mut files);
+    let rotated: Vec<_> = names.iter().map(|name| place.path(format!("{name}.log.1"))).collect();
+    for (name, rotated) in names.iter().zip(&rotated) {
+        fs::rename(path(name), rotated).expect("renamed");
+    }
+    assert!(Command::new("gzip").args(&rotated).status().expect("gzip runs").success());
+    for (name, file) in names.iter().zip(&mut files) {
+        file.go_on_in(path(name));
+    }
+    write(&mut files);
+    let tail = follow(account);
+    tail.wait_for_lines(6 * FILES);
+    tail.terminate().assert_exactly(names.iter().map(|name| (name.as_str(), 6)));
 }

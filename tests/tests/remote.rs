@@ -36,6 +36,9 @@ fn follows<M>(filesystem: &str, serve: impl Fn(&Share, &Path) -> io::Result<M>) 
     share.rename("app.log", "app.log.1");
     share.append("app.log", "four\n");
     tail.wait_for_stdout("one\ntwo\nthree\nfour\n");
+    // Truncated and regrown past what was read: here nobody tells.
+    share.replace("app.log", "five\nsix\nseven\n");
+    tail.wait_for_stdout("one\ntwo\nthree\nfour\nfive\nsix\nseven\n");
     tail.terminate().assert_says(&["mounted", &format!("is on {filesystem}"), "unseen", "every second"]);
     let doctor = LogTail::bare().args(["doctor"]).arg(mounted_at.join("app.log")).run();
     let row = doctor.text().lines().find(|line| line.contains("app.log")).unwrap_or_default().to_owned();

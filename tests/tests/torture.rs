@@ -8,7 +8,7 @@ use log_tail_tests::{
     torture::{
         report::Row,
         run, scenario,
-        subject::{Descriptor, LogTail, Subject},
+        subject::{Descriptor, LogTail, Once, Subject},
     },
 };
 
@@ -27,7 +27,17 @@ fn a_follower_of_the_descriptor_loses_what_comes_after_the_rotation() {
     assert_eq!(row.numbers.written, 30_003, "{row:?}");
     assert_eq!((row.numbers.delivered, row.numbers.lost), (10_003, 20_000), "{row:?}");
     assert_eq!((row.numbers.repeated, row.numbers.torn, row.numbers.out_of_order), (0, 0, 0), "{row:?}");
-    assert_eq!(row.broken.as_deref(), Some("20000 lost"));
+    assert_eq!(row.broken.as_deref(), Some("20000 of them lie in a file or a copy, 20000 lost"));
+}
+
+/// It counts none, which is no less than a lower bound.
+#[test]
+fn where_loss_is_allowed_what_lies_in_a_file_or_a_copy_must_have_come_out() {
+    for name in ["truncate-flat-out", "copytruncate-gap", "logrotate-copytruncate"] {
+        let row = tortured(name, &Once, Duration::from_millis(100));
+        let broken = row.broken.as_deref().unwrap_or_default();
+        assert!(broken.contains("of them lie in a file or a copy"), "{name}: {row:?}");
+    }
 }
 
 #[test]

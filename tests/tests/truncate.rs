@@ -1,6 +1,6 @@
 //! Truncation: in place, to the middle, past the old offset, and with a copy of what was there.
 
-use std::fs;
+use std::{fs, os::unix::fs::FileExt as _};
 
 use log_tail_tests::prelude::*;
 
@@ -29,6 +29,22 @@ fn a_file_truncated_and_grown_past_the_old_offset_at_once_is_read_from_its_begin
     create(&log, "new 1\nnew 2\nnew 3\nnew 4\n");
     tail.go_on();
     tail.wait_for_stdout("old 1\nold 2\nnew 1\nnew 2\nnew 3\nnew 4\n");
+    tail.terminate();
+}
+
+/// As a truncation looks of which nobody told.
+#[test]
+fn what_is_written_over_a_file_from_its_beginning_is_read() {
+    let place = Place::new();
+    let log = place.path("app.log");
+    append(&log, "old 1\nold 2\n");
+    let tail = LogTail::without_sweep().args(["-n", "+1"]).arg(&log).follow();
+    tail.wait_for_stdout("old 1\nold 2\n");
+    tail.hold_still();
+    let file = fs::OpenOptions::new().write(true).open(&log).unwrap();
+    file.write_all_at(b"new 1\nnew 2\nnew 3\n", 0).unwrap();
+    tail.go_on();
+    tail.wait_for_stdout("old 1\nold 2\nnew 1\nnew 2\nnew 3\n");
     tail.terminate();
 }
 

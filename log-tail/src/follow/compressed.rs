@@ -9,10 +9,7 @@ use std::{
     fmt,
     fs::File,
     io::{self, BufRead as _, BufReader, ErrorKind, Read, Seek as _},
-    os::{
-        fd::{AsRawFd as _, RawFd},
-        unix::fs::FileExt as _,
-    },
+    os::{fd::AsRawFd as _, unix::fs::FileExt as _},
     path::{Path, PathBuf},
 };
 
@@ -96,12 +93,31 @@ impl fmt::Display for Kind {
     }
 }
 
+/// A compressed file of which nothing is read yet: a descriptor, and no decoder's tables.
+#[derive(Debug)]
+pub struct Packed {
+    /// Its offset does not matter.
+    pub file: File,
+    /// How.
+    pub kind: Kind,
+    /// For error messages.
+    pub path: PathBuf,
+}
+
+impl Packed {
+    /// What is in it, from the first byte on.
+    ///
+    /// # Errors
+    /// open(2)'s.
+    pub fn decoder(&self) -> io::Result<Decoder> {
+        Decoder::beside(&self.file, self.kind, &self.path)
+    }
+}
+
 /// Reads what is in a compressed file. After an error it gives nothing more.
 pub struct Decoder {
     path: PathBuf,
     kind: Kind,
-    /// Of the file, which the stream owns.
-    descriptor: RawFd,
     position: u64,
     /// `None` once it has failed: what a decoder does after an error is nobody's promise.
     stream: Option<Stream>,
@@ -117,7 +133,7 @@ enum Stream {
 
 impl fmt::Debug for Decoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { path, kind, descriptor: _, position, stream } = self;
+        let Self { path, kind, position, stream } = self;
         f.debug_struct("Decoder")
             .field("path", path)
             .field("kind", kind)
@@ -134,7 +150,6 @@ impl Decoder {
     /// lseek(2)'s.
     pub fn new(mut file: File, kind: Kind, path: &Path) -> io::Result<Self> {
         file.rewind()?;
-        let descriptor = file.as_raw_fd();
         let source = BufReader::with_capacity(STEP_BYTES, file);
         let stream = match kind {
             Kind::Gzip => Stream::Gzip(Box::new(flate2::bufread::MultiGzDecoder::new(source))),
@@ -147,17 +162,17 @@ impl Decoder {
             // bzip2 knows no window larger than 900 kB.
             Kind::Bzip2 => Stream::Bzip2(Box::new(bzip2::bufread::MultiBzDecoder::new(source))),
         };
-        Ok(Self { path: path.to_owned(), kind, descriptor, position: 0, stream: Some(stream) })
+        Ok(Self { path: path.to_owned(), kind, position: 0, stream: Some(stream) })
     }
 
-    /// Another one of the same file, from its first byte on.
+    /// As [`Self::new`], of a file that stays open.
     ///
     /// # Errors
     /// open(2)'s, lseek(2)'s.
-    pub fn again(&self) -> io::Result<Self> {
+    pub fn beside(file: &File, kind: Kind, path: &Path) -> io::Result<Self> {
         // Not a duplicate of the descriptor: that would share its offset.
-        let file = File::open(format!("/proc/self/fd/{}", self.descriptor))?;
-        Self::new(file, self.kind, &self.path)
+        let file = File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+        Self::new(file, kind, path)
     }
 
     /// Decompressed bytes given so far.

@@ -234,13 +234,6 @@ impl Follower {
         for found in copies {
             let position = position.take().unwrap_or_default();
             let start = position.read_to();
-            let found = match found.skipped_to(start) {
-                Ok(found) => found,
-                Err(error) => {
-                    self.notice(error);
-                    continue;
-                }
-            };
             let Some(copy) = self.add_generation(&name, found, position, None) else { continue };
             if let Some(file) = self.file_mut(copy) {
                 file.copy_of = Some((id, start));

@@ -125,7 +125,7 @@ impl Follower {
         // A name that a pattern matched was kept for it.
         self.doubtful.extend(self.by_path.get(&source.path));
         if let Some((original, start)) = copy_of {
-            let exact = self.truncations_are_told(original);
+            let exact = self.lost_is_exact(original);
             if let Some(original) = self.file_mut(original) {
                 // Less than none where half a line had been read, and the copy does not hold its end.
                 let handed_on = i64::try_from(position.handed_on()).unwrap_or(i64::MAX);

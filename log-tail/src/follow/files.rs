@@ -11,10 +11,10 @@ use bytes::Bytes;
 use super::{
     Follower, Identity, NameId, NotFollowable, Rotation,
     claims::Claims,
-    compressed::Decoder,
     copies::{CopiedBefore, Copies},
     reader::{Input, Position, Step},
     resume::Known,
+    stream::Stream,
     succession::Place,
     truncation::Told,
 };
@@ -75,7 +75,7 @@ pub(super) struct FollowedFile {
     /// The file it is a copy of, and from which byte on it was read.
     pub copy_of: Option<(FileId, u64)>,
     /// Where its bytes come from instead of its descriptor: a compressed generation.
-    pub stream: Option<Box<Decoder>>,
+    pub stream: Option<Stream>,
     /// What the kernel has told of truncations so far, where that is half of it.
     pub told: Told,
     /// The copies that may hold something of it that is to be read.
@@ -85,6 +85,8 @@ pub(super) struct FollowedFile {
     /// Bytes that truncations cut off before they were read, and that were not reported yet. Less than
     /// none while the kernel program has noted one half of a truncation, and not the other.
     pub lost_bytes: i64,
+    /// It may be more: the kernel program did not tell of one of the truncations.
+    pub lost_is_least: bool,
     /// A truncation is to be reported.
     pub truncated: bool,
     /// The largest size it was seen to have, in bytes.
@@ -276,7 +278,14 @@ impl Follower {
         let is_untold = file.position.handed_on() == 0 && observer.is_some() && !tells;
         let changed = || observer.is_some_and(|observer| observer.truncated_since(id));
         let input = match &mut file.stream {
-            Some(stream) => Input::Stream(&mut **stream),
+            Some(stream) => match stream.decoder(
+                &mut self.descriptors,
+                (id, &mut file.path, file.identity),
+                file.position.read_to(),
+            ) {
+                Ok(decoder) => Input::Stream(decoder),
+                Err(error) => return self.unreadable(id, &error),
+            },
             None => match self.descriptors.get(id, &mut file.path, file.identity) {
                 Ok(descriptor) => Input::File(descriptor),
                 Err(error) => return self.unreadable(id, &error),
@@ -382,6 +391,7 @@ impl FollowedFile {
             stream: None,
             told: Told::default(),
             lost_bytes: 0,
+            lost_is_least: false,
             truncated: false,
             seen_bytes: 0,
             end: None,

@@ -9,6 +9,7 @@ use super::{
     files::FollowedFile,
     reader::Position,
     siblings::{self, Content, Found, Sibling},
+    stream::Stream,
     succession::Bearer,
 };
 use crate::{observe::FileId, record::Source};
@@ -16,16 +17,14 @@ use crate::{observe::FileId, record::Source};
 impl Follower {
     /// Hints were lost, and a name bears another file: those that bore it in between are among its siblings.
     pub(super) fn make_up_for_lost_hints(&mut self, id: NameId) {
-        let Some(name) = self.names.get(id.0) else { return };
-        let (path, last_bore) = (name.path.clone(), name.bears.or(name.last_bore.map(|(file, _)| file)));
-        let Some(last) = last_bore.and_then(|id| self.file(id)).map(|file| file.identity) else { return };
+        let Some(last) = self.last_bearer(id) else { return };
+        let Some(path) = self.names.get(id.0).map(|name| name.path.clone()) else { return };
         let siblings = match siblings::rotated(&path) {
             Ok(siblings) => siblings,
             Err(error) => return self.notice(error),
         };
-        let Some(last) = siblings.iter().position(|sibling| sibling.identity == last) else { return };
         let mut line = Vec::new();
-        for sibling in &siblings[last + 1..] {
+        for sibling in self.newer_than(last, &siblings) {
             if let Some(known) = self.by_identity.get(&sibling.identity) {
                 line.push(Bearer::File(*known));
             } else if let Some(found) = self.opened_from_start(std::slice::from_ref(sibling)).0.pop() {
@@ -38,6 +37,27 @@ impl Follower {
             line.append(&mut name.line);
             name.line = line;
         }
+    }
+
+    /// Those that bore the name after this file did. It need not be among them: it may be compressed, or gone.
+    fn newer_than<'a>(&mut self, last: FileId, siblings: &'a [Sibling]) -> Vec<&'a Sibling> {
+        let Some(file) = self.files.get_mut(last.0 as usize) else { return Vec::new() };
+        let (identity, position) = (file.identity, &file.position);
+        let is_it = |sibling: &Sibling| sibling.identity == identity;
+        let is_its = |sibling: &Sibling| {
+            siblings::is_of(sibling, &position.print, position.handed_on()).unwrap_or(false)
+        };
+        if let Some(at) = siblings.iter().position(is_it).or_else(|| siblings.iter().rposition(is_its)) {
+            return siblings[at + 1..].iter().collect();
+        }
+        let descriptor = self.descriptors.get(last, &mut file.path, identity);
+        let modified =
+            descriptor.ok().and_then(|file| file.metadata().ok()).map(|it| siblings::modified_ns(&it));
+        let came_after = |sibling: &&Sibling| match (sibling.identity.born_ns, identity.born_ns) {
+            (born, before) if born > 0 && before > 0 && sibling.compressed.is_none() => born > before,
+            _ => modified.is_some_and(|modified| sibling.modified_ns > modified),
+        };
+        siblings.iter().filter(came_after).collect()
     }
 
     /// Those of them that are not followed already, opened; and whether one was missed because its name had
@@ -78,15 +98,16 @@ impl Follower {
                 file.copies = Copies::NONE;
                 Some(id)
             }
-            Content::Compressed(decoder) => {
+            Content::Compressed(packed) => {
                 let Identity { device, inode, .. } = sibling.identity;
                 let source = Source { path: path.to_owned(), dev: device, inode, number };
                 let id = self.next_file();
                 let mut file = FollowedFile::new(id, source, sibling.identity, position);
                 file.path = sibling.path;
                 file.finish = true;
-                file.stream = Some(Box::new(decoder));
+                file.stream = Some(Stream::new(packed.kind));
                 self.insert(file);
+                self.descriptors.keep(id, packed.file);
                 Some(id)
             }
         }

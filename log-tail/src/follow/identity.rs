@@ -66,7 +66,8 @@ impl NotFollowable {
         }
     }
 
-    fn from_io(path: &Path, source: io::Error) -> Self {
+    /// Of an error that met whoever opened it.
+    pub fn from_io(path: &Path, source: io::Error) -> Self {
         let path = path.to_owned();
         match source.raw_os_error() {
             Some(libc::ENOENT | libc::ENOTDIR) => Self::Missing(path),

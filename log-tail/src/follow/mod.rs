@@ -32,6 +32,7 @@ mod route;
 mod siblings;
 mod skipped;
 mod start;
+mod stream;
 mod succession;
 mod sweep;
 mod trail;
@@ -275,8 +276,6 @@ impl Follower {
     /// Takes a batch of hints: every name they concern is looked at, every file they concern will be read.
     pub fn take(&mut self, hints: &mut Vec<Hint>) {
         self.apply(hints);
-        // What was told is certain: it is settled before what was not told is looked for.
-        self.settle();
         self.look_at_skipped(Instant::now());
         self.settle();
     }
@@ -300,11 +299,8 @@ impl Follower {
                 Hint::Moved { file } | Hint::Unlinked { file } => self.renamed(file),
                 Hint::Entry { directory, name, change } => self.entry_told(directory, &name, change),
                 Hint::DirectoryGone { directory } => self.doubt_directory(directory),
-                Hint::LookAtEverything => {
-                    // What was told before it is certain.
-                    self.settle();
-                    self.look_at_everything();
-                }
+                // What was told before it is not settled first: what was opened for it may have come after what was lost.
+                Hint::LookAtEverything => self.look_at_everything(),
                 Hint::Skipped => self.skipped_told(),
             }
         }

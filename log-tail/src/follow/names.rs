@@ -237,6 +237,15 @@ impl Follower {
         }
     }
 
+    /// The file that bears the name, or did last, as long as that is followed.
+    pub(super) fn last_bearer(&self, id: NameId) -> Option<FileId> {
+        let name = self.names.get(id.0)?;
+        let is_still = |(file, number): &(FileId, u64)| {
+            self.file(*file).is_some_and(|file| file.source.number == *number)
+        };
+        name.bears.or_else(|| name.last_bore.filter(is_still).map(|(file, _)| file))
+    }
+
     pub(super) fn bear(&mut self, id: NameId, file: Option<FileId>) {
         let Some(name) = self.names.get_mut(id.0) else { return };
         name.said = None;

@@ -23,7 +23,7 @@ use self::name::{Family, Generation};
 pub use self::search::find;
 use super::{
     Identity,
-    compressed::{Decoder, Kind},
+    compressed::{Kind, Packed},
     print::{Print, read_full},
 };
 
@@ -81,36 +81,20 @@ pub struct Found {
 pub enum Content {
     /// The file as it was written; it may grow yet. To be read from the offset on.
     Plain(File),
-    /// A compressed file that was read to its end once, and is whole. Positioned at the offset.
-    Compressed(Decoder),
-}
-
-impl Found {
-    /// With a compressed content, which was not read from yet, at `offset`.
-    ///
-    /// # Errors
-    /// It cannot be read, or is shorter.
-    pub fn skipped_to(mut self, offset: u64) -> io::Result<Self> {
-        if let Content::Compressed(decoder) = &mut self.content
-            && !decoder.skip_to(offset)?
-        {
-            let path = self.sibling.path.display();
-            return Err(io::Error::other(format!("'{path}' is shorter than what was read of it")));
-        }
-        Ok(self)
-    }
+    /// A compressed file.
+    Compressed(Packed),
 }
 
 /// Bytes that are compared where two files may hold the same.
 const HEAD_BYTES: usize = 4096;
 
 impl Content {
-    /// Whether it is what `print` says up to `offset`. It must not have been read from yet.
+    /// Whether it is what `print` says up to `offset`.
     pub fn is_of(&self, print: &Print, offset: u64) -> bool {
         match self {
             Self::Plain(file) => print.is_of(file, offset).unwrap_or(false),
-            Self::Compressed(decoder) => {
-                decoder.again().and_then(|mut again| print.is_of_forward(&mut again, offset)).unwrap_or(false)
+            Self::Compressed(packed) => {
+                packed.decoder().and_then(|mut it| print.is_of_forward(&mut it, offset)).unwrap_or(false)
             }
         }
     }
@@ -122,8 +106,8 @@ impl Content {
     pub fn length_to(&self, most: u64) -> io::Result<u64> {
         match self {
             Self::Plain(file) => Ok(file.metadata()?.len()),
-            Self::Compressed(decoder) => {
-                io::copy(&mut decoder.again()?.take(most.saturating_add(1)), &mut io::sink())
+            Self::Compressed(packed) => {
+                io::copy(&mut packed.decoder()?.take(most.saturating_add(1)), &mut io::sink())
             }
         }
     }
@@ -139,8 +123,8 @@ impl Content {
                 bytes.resize(usize::try_from(length).map_err(io::Error::other)?, 0);
                 read_full(file, &mut bytes, 0)?;
             }
-            Self::Compressed(decoder) => {
-                decoder.again()?.take(length).read_to_end(&mut bytes)?;
+            Self::Compressed(packed) => {
+                packed.decoder()?.take(length).read_to_end(&mut bytes)?;
             }
         }
         Ok(memchr::memchr(b'\n', &bytes).is_none())
@@ -166,9 +150,9 @@ impl Content {
                 }
                 Ok(true)
             }
-            Self::Compressed(decoder) => {
+            Self::Compressed(packed) => {
                 let mut here = Vec::new();
-                decoder.again()?.take(HEAD_BYTES as u64).read_to_end(&mut here)?;
+                packed.decoder()?.take(HEAD_BYTES as u64).read_to_end(&mut here)?;
                 let end = read_full(file, &mut there[..here.len()], 0)?;
                 Ok(here == there[..end])
             }
@@ -218,7 +202,7 @@ pub fn newer_than<'a>(siblings: &'a [Sibling], sibling: &Sibling) -> &'a [Siblin
 pub fn from_start(sibling: &Sibling) -> io::Result<Option<Content>> {
     let Some(file) = open(sibling)? else { return Ok(None) };
     Ok(Some(match Kind::of(&file)?.filter(|_| sibling.compressed.is_some()) {
-        Some(kind) => Content::Compressed(Decoder::new(file, kind, &sibling.path)?),
+        Some(kind) => Content::Compressed(Packed { file, kind, path: sibling.path.clone() }),
         None => Content::Plain(file),
     }))
 }
@@ -233,7 +217,7 @@ pub fn is_of(sibling: &Sibling, print: &Print, offset: u64) -> io::Result<bool> 
     }
     match from_start(sibling)? {
         Some(Content::Plain(file)) => print.is_of(&file, offset),
-        Some(Content::Compressed(mut decoder)) => print.is_of_forward(&mut decoder, offset),
+        Some(Content::Compressed(packed)) => print.is_of_forward(&mut packed.decoder()?, offset),
         None => Ok(false),
     }
 }
@@ -271,7 +255,7 @@ impl Sibling {
     fn of(path: PathBuf, metadata: &Metadata, generation: Generation, compressed: Option<Kind>) -> Self {
         Self {
             identity: Identity::of(metadata),
-            modified_ns: i128::from(metadata.mtime()) * SECOND_NS + i128::from(metadata.mtime_nsec()),
+            modified_ns: modified_ns(metadata),
             born_ns: metadata.created().ok().map(since_epoch),
             path,
             compressed,
@@ -326,6 +310,11 @@ fn since_epoch(time: std::time::SystemTime) -> i128 {
         Ok(since) => signed(since.as_nanos()),
         Err(before) => -signed(before.duration().as_nanos()),
     }
+}
+
+/// `st_mtim`, nanoseconds since the epoch.
+pub fn modified_ns(metadata: &Metadata) -> i128 {
+    i128::from(metadata.mtime()) * SECOND_NS + i128::from(metadata.mtime_nsec())
 }
 
 /// What a symbolic link points to, whether it is there or not.

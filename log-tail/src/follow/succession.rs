@@ -333,10 +333,7 @@ impl Follower {
             if old == Some(file) {
                 continue;
             }
-            let is_still = |(id, number): &(FileId, u64)| {
-                self.file(*id).is_some_and(|file| file.source.number == *number)
-            };
-            let before = old.or_else(|| name.last_bore.filter(is_still).map(|(id, _)| id));
+            let before = self.last_bearer(id);
             if let Some(before) = before.filter(|before| *before != file) {
                 self.read_before(before, file);
             }

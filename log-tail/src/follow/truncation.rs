@@ -93,6 +93,11 @@ impl Follower {
         !self.looked.contains(id) && self.observer.as_deref().is_some_and(Observer::tells_truncations)
     }
 
+    /// Whether no more than what is known to be lost of the file can be.
+    pub(super) fn lost_is_exact(&self, id: FileId) -> bool {
+        self.truncations_are_told(id) && self.file(id).is_some_and(|file| !file.lost_is_least)
+    }
+
     /// The kernel program noted truncations since the file was last read.
     pub(super) fn truncation_told(&mut self, id: FileId, told: Truncations) {
         self.leave_later_copies(id, told.cut_off_bytes);
@@ -128,14 +133,6 @@ impl Follower {
                 return Turn::Over;
             }
             file.untold_since = None;
-            if size >= read_to {
-                file.position.forget_context();
-                let path = file.source.path.display().to_string();
-                self.notice(format_args!(
-                    "'{path}' was written over before byte {read_to}; what was read there is not read again"
-                ));
-                return Turn::GoOn;
-            }
         }
         let Some(file) = self.files.get_mut(id.0 as usize) else { return Turn::Over };
         let unchanged = match self.descriptors.get(id, &mut file.path, file.identity) {
@@ -143,11 +140,20 @@ impl Follower {
             Err(error) => return self.unreadable(id, &error),
         };
         match unchanged {
+            // Nobody told of a truncation, and what it begins with is still there. Otherwise a call was left out.
+            Ok(to) if tells && to > 0 && size >= read_to => {
+                file.position.forget_context();
+                let path = file.source.path.display().to_string();
+                self.notice(format_args!(
+                    "'{path}' was written over before byte {read_to}; what was read there is not read again"
+                ));
+                Turn::GoOn
+            }
             Ok(to) => {
                 let seen = i64::try_from(file.seen_bytes.saturating_sub(file.position.looked_to()))
                     .unwrap_or(i64::MAX);
                 file.lost_bytes += seen;
-                file.truncated = true;
+                (file.truncated, file.lost_is_least) = (true, true);
                 self.go_on_from(id, to, true);
                 Turn::GoOn
             }
@@ -166,7 +172,7 @@ impl Follower {
             Ok(descriptor) => file.position.print.unchanged_to(descriptor, size.min(read_to)),
             Err(_) => return,
         };
-        file.truncated = true;
+        (file.truncated, file.lost_is_least) = (true, true);
         self.go_on_from(id, unchanged.unwrap_or(0), true);
     }
 
@@ -244,9 +250,9 @@ impl Follower {
     /// Reports what is lost, in its place: after everything that could still be had, and before what is
     /// new. `false` where there is nothing to report.
     pub(super) fn report_lost(&mut self, id: FileId) -> bool {
-        let exact = self.truncations_are_told(id);
+        let exact = self.lost_is_exact(id);
         let Some(file) = self.file_mut(id).filter(|file| file.truncated) else { return false };
-        file.truncated = false;
+        (file.truncated, file.lost_is_least) = (false, false);
         let bytes = u64::try_from(file.lost_bytes).unwrap_or(0);
         if bytes == 0 && exact {
             return false;

@@ -57,6 +57,13 @@ impl Share {
         }
     }
 
+    /// Gives a file another content.
+    pub fn replace(&self, name: &str, bytes: &str) {
+        for file in self.lock().files.values_mut().filter(|file| file.name == name) {
+            (file.bytes, file.modified) = (bytes.into(), SystemTime::now());
+        }
+    }
+
     /// Gives a file another name.
     pub fn rename(&self, from: &str, to: &str) {
         let mut directory = self.lock();

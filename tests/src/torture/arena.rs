@@ -252,6 +252,14 @@ impl<'a> Arena<'a> {
         self.written.push((writer.to_owned(), count));
     }
 
+    /// That the kernel had more to tell than it had room for is the point of the scenario.
+    pub fn expect_overflow(&mut self) {
+        let overflows = self.subject.overflows(&self.heard.lock().stderr);
+        if overflows == Some(0) {
+            self.complain("the kernel's queue held everything".to_owned());
+        }
+    }
+
     /// Something is wrong that no number tells.
     pub fn complain(&mut self, text: String) {
         self.complaints.push(text);
@@ -288,7 +296,7 @@ impl<'a> Arena<'a> {
 impl Arena<'_> {
     /// Lines that a file or a copy holds at the end, and that never came out: those nobody else destroyed.
     fn lying_in_files(&self, account: &Account) -> u64 {
-        let entries = fs::read_dir(self.place.dir()).into_iter().flatten().flatten();
+        let entries = fs::read_dir(self.path("")).into_iter().flatten().flatten();
         let plain = entries.filter(|entry| entry.file_name().as_encoded_bytes().starts_with(b"app.log"));
         plain.filter_map(|entry| fs::read(entry.path()).ok()).map(|bytes| account.lacking(&bytes)).sum()
     }

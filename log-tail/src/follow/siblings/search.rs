@@ -8,7 +8,7 @@ use std::{
 
 use super::{Content, Found, Identity, Sibling, TRIES, open, rotated};
 use crate::follow::{
-    compressed::{Decoder, Kind},
+    compressed::{Kind, Packed},
     print::Print,
 };
 
@@ -83,15 +83,13 @@ impl Search<'_> {
 
     fn decompressed(&self, sibling: &Sibling, file: File) -> io::Result<Option<Content>> {
         let Some(kind) = Kind::of(&file)? else { return Ok(None) };
-        let again = file.try_clone()?;
-        let mut decoder = Decoder::new(file, kind, &sibling.path)?;
+        let packed = Packed { file, kind, path: sibling.path.clone() };
+        let mut decoder = packed.decoder()?;
         if !self.print.is_of_forward(&mut decoder, self.offset)? {
             return Ok(None);
         }
         // Only at its end it is certain that it is whole.
         io::copy(&mut decoder, &mut io::sink())?;
-        drop(decoder);
-        let mut decoder = Decoder::new(again, kind, &sibling.path)?;
-        Ok(decoder.skip_to(self.offset)?.then_some(Content::Compressed(decoder)))
+        Ok(Some(Content::Compressed(packed)))
     }
 }

@@ -67,7 +67,9 @@ impl Place {
                 rest.resize(usize::try_from(file.metadata().unwrap().len() - offset).unwrap(), 0);
                 file.read_exact_at(&mut rest, offset).unwrap();
             }
-            Content::Compressed(mut decoder) => {
+            Content::Compressed(packed) => {
+                let mut decoder = packed.decoder().unwrap();
+                assert!(decoder.skip_to(offset).unwrap());
                 decoder.read_to_end(&mut rest).unwrap();
             }
         }

@@ -1,6 +1,6 @@
-//! `tail -f`: by descriptor, so that everything after a rotation is lost to it.
+//! What loses lines: `tail -f`, by descriptor, to which everything after a rotation is lost, and what is there only.
 //!
-//! It is not in any table. The tests of the torture use it to prove that a loss shows.
+//! They are not in any table. The tests of the torture use them to prove that a loss shows.
 
 use std::process::Command;
 
@@ -11,6 +11,10 @@ use super::{Order, Subject};
 /// Follows the first inode and no other.
 #[derive(Debug, Default)]
 pub struct Descriptor;
+
+/// Prints what is there, and nothing that comes.
+#[derive(Debug, Default)]
+pub struct Once;
 
 impl Subject for Descriptor {
     fn name(&self) -> &'static str {
@@ -25,5 +29,25 @@ impl Subject for Descriptor {
         let mut command = Command::new("tail");
         command.args(["-n", "+1", "-f", "--"]).args(&order.names);
         Ok(command)
+    }
+}
+
+impl Subject for Once {
+    fn name(&self) -> &'static str {
+        "cat"
+    }
+
+    fn version(&self) -> String {
+        String::new()
+    }
+
+    fn command(&self, order: &Order) -> Result<Command> {
+        let mut command = Command::new("sh");
+        command.args(["-c", "cat -- \"$@\"; exec sleep 600", "sh"]).args(&order.names);
+        Ok(command)
+    }
+
+    fn counted_bytes(&self, _stderr: &[String]) -> Option<u64> {
+        Some(0)
     }
 }

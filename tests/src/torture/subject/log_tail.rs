@@ -103,6 +103,10 @@ impl Subject for LogTail {
         self.backend(stderr).as_deref() == Some("ebpf")
     }
 
+    fn overflows(&self, stderr: &[String]) -> Option<u64> {
+        Some(Self::scrape(stderr)?.get("log_tail_hints_total{kind=\"overflow\"}"))
+    }
+
     fn backend(&self, stderr: &[String]) -> Option<String> {
         let word =
             |line: &String| Some(line.split_once("(backend: ")?.1.split([';', ')']).next()?.to_owned());

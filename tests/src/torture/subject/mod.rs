@@ -7,7 +7,12 @@ mod log_tail;
 mod rsyslog;
 mod tail;
 
-pub use self::{descriptor::Descriptor, log_tail::LogTail, rsyslog::Rsyslog, tail::Tail};
+pub use self::{
+    descriptor::{Descriptor, Once},
+    log_tail::LogTail,
+    rsyslog::Rsyslog,
+    tail::Tail,
+};
 
 use std::{
     ffi::OsString,
@@ -57,6 +62,11 @@ pub trait Subject {
     /// Whether what it counts must be what is lost, or may be less.
     fn counts_exactly(&self, _stderr: &[String]) -> bool {
         false
+    }
+
+    /// How often it has noticed that the kernel had no room for an event; `None` where it does not count that.
+    fn overflows(&self, _stderr: &[String]) -> Option<u64> {
+        None
     }
 
     /// What it says it follows through, given what it wrote to standard error so far.
