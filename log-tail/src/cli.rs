@@ -241,6 +241,8 @@ struct Cli {
     state_retention: Duration,
 
     /// Where to start in files that were never seen before: instead of -n +1 and -n 0
+    ///
+    /// A file that came while log-tail was down is one of those, unless it followed one by rotation.
     #[arg(long, value_name = "WHERE", value_enum, overrides_with_all = ["lines", "bytes"])]
     from: Option<From>,
 
