@@ -215,6 +215,75 @@ fn a_directory_that_leaves_takes_its_files_out_of_sight() {
     assert!(!paths.iter().any(|path| path.ends_with("y.log")), "{paths:?}");
 }
 
+/// What is brought in has yet to be found when the directory has the next name.
+#[test]
+fn a_directory_that_is_renamed_again_at_once_is_observed() {
+    if !is_ebpf_or_skip("a_directory_that_is_renamed_again_at_once_is_observed") {
+        return;
+    }
+    let (place, elsewhere) = (Place::new(), Place::new());
+    fs::create_dir(elsewhere.path("b")).unwrap();
+    create(elsewhere.path("b/x.log"), "");
+    let observing = observe(&["--op", "write"], &[&place.path("*/x.log")]);
+    observing.hold_still();
+    fs::rename(elsewhere.path("b"), place.path("b")).unwrap();
+    fs::rename(place.path("b"), place.path("c")).unwrap();
+    observing.go_on();
+    append_until_shown(&observing, &place.path("c/x.log"), |event| {
+        event["path"] == place.path("c/x.log").to_str().unwrap()
+    });
+    observing.terminate();
+}
+
+#[test]
+fn directories_that_lead_to_each_other_are_observed_once_each_way() {
+    if !is_ebpf_or_skip("directories_that_lead_to_each_other_are_observed_once_each_way") {
+        return;
+    }
+    let place = Place::new();
+    for (directory, other) in [("a", "b"), ("b", "a")] {
+        fs::create_dir(place.path(directory)).unwrap();
+        for link in ["1", "2"] {
+            symlink(place.path(other), place.path(directory).join(link)).unwrap();
+        }
+        create(place.path(directory).join("x.log"), "");
+    }
+    let observing = observe(&["--op", "write"], &[&place.path("**/x.log")]);
+    append_until_shown(&observing, &place.path("a/x.log"), |event| event["op"] == "write");
+    observing.terminate();
+}
+
+#[test]
+fn a_link_to_a_directory_that_comes_later_leads_there() {
+    if !is_ebpf_or_skip("a_link_to_a_directory_that_comes_later_leads_there") {
+        return;
+    }
+    let (place, there) = (Place::new(), Place::new());
+    create(there.path("x.log"), "");
+    let observing = observe(&[], &[&place.path("*/x.log")]);
+    symlink(there.dir(), place.path("link")).unwrap();
+    observing.wait_until_stdout("the link", |stdout| deeds(&only_events(stdout)) == ["symlink link"]);
+    append_until_shown(&observing, &there.path("x.log"), |event| {
+        event["path"] == place.path("link/x.log").to_str().unwrap()
+    });
+    observing.terminate();
+}
+
+/// Of what becomes of a directory above, nothing else tells.
+#[test]
+fn a_named_directory_that_is_elsewhere_by_now_is_said() {
+    if !is_ebpf_or_skip("a_named_directory_that_is_elsewhere_by_now_is_said") {
+        return;
+    }
+    let place = Place::new();
+    fs::create_dir_all(place.path("above/logs")).unwrap();
+    let observing = observe(&[], &[&place.path("above/logs")]);
+    fs::rename(place.path("above"), place.path("elsewhere")).unwrap();
+    let is_said = |line: &String| line.contains("above/logs' was moved, removed or mounted over");
+    observing.wait_for_stderr("that it is gone", |lines| lines.iter().any(is_said));
+    observing.terminate();
+}
+
 #[test]
 fn one_directory_under_two_names_shows_what_is_wanted_of_each() {
     let place = Place::new();

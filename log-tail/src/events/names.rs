@@ -78,7 +78,10 @@ impl Names {
     pub fn forget_directory(&mut self, inode: InodeKey) -> Vec<PathBuf> {
         let paths = self.directories.remove(&inode).unwrap_or_default();
         for path in &paths {
-            self.subdirectories.remove(path);
+            // A rename may have put another one in its place.
+            if self.directory_at(path).is_none() {
+                self.subdirectories.remove(path);
+            }
         }
         paths
     }
@@ -168,6 +171,21 @@ mod tests {
         assert_eq!(names.path_of(&name(1, "a.log")), Some(path("a.log")));
         assert_eq!(names.path_of(&name(1, "b.log")), Some(path("link/b.log")));
         assert_eq!(names.path_of(&name(2, "b.log")), None);
+    }
+
+    #[test]
+    fn a_directory_that_took_the_place_of_another_stays_when_that_is_gone() {
+        let place = tempfile::tempdir().unwrap();
+        let path = |name: &str| place.path().join(name);
+        let mut names = names(&[path("*/x.log").display().to_string()]);
+        for (ino, directory) in [(2, "a"), (3, "b")] {
+            names.name_directory(inode(ino), &path(directory));
+            names.add_subdirectory(path(directory));
+        }
+        assert_eq!(names.move_directory(&path("a"), Some(&path("b"))), []);
+        assert_eq!(names.forget_directory(inode(3)), [path("b")]);
+        assert_eq!(names.path_of(&name(2, "new")), Some(path("b/new")));
+        assert!(names.remove_subdirectory(&path("b")), "it is there to be removed");
     }
 
     #[test]

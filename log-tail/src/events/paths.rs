@@ -95,6 +95,15 @@ impl Paths {
         }
     }
 
+    /// Forgets the inodes that are no more: all others are observed still.
+    pub fn retain(&mut self, is_observed: impl Fn(InodeKey) -> bool) {
+        let gone: Vec<InodeKey> =
+            self.by_inode.keys().copied().filter(|inode| !is_observed(*inode)).collect();
+        for inode in gone {
+            self.forget(inode);
+        }
+    }
+
     /// Whether it is observed.
     pub fn has(&self, inode: InodeKey) -> bool {
         self.by_inode.contains_key(&inode)
@@ -126,6 +135,14 @@ mod tests {
             paths.name(inode(*ino), name.into());
         }
         paths
+    }
+
+    #[test]
+    fn an_inode_that_nobody_observes_any_more_is_forgotten_with_its_names() {
+        let mut paths = named(&[(2, "a"), (3, "b")]);
+        paths.retain(|it| it == inode(3));
+        assert_eq!((paths.has(inode(2)), paths.has(inode(3))), (false, true));
+        assert_eq!(paths.unlink(Path::new("a")), None);
     }
 
     #[test]

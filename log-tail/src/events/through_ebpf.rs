@@ -6,6 +6,7 @@
 mod naming;
 
 use std::{
+    collections::BTreeSet,
     io,
     os::fd::BorrowedFd,
     path::PathBuf,
@@ -41,6 +42,8 @@ const LOOKED_EVERY: Duration = Duration::from_secs(1);
 /// A reader that waits is woken inside the kernel program, and takes the processor from it there. So where that makes
 /// the kernel skip programs, it waits no more than once in this time.
 const SETTLING: Duration = Duration::from_millis(5);
+/// How often the ring is looked at before nothing more is waited for.
+const TRIES: u32 = 5;
 
 /// The kernel program, and what its inodes are called.
 pub struct ThroughEbpf {
@@ -62,6 +65,8 @@ pub struct ThroughEbpf {
     room: u32,
     asked: Instant,
     unseen: Vec<String>,
+    /// Filesystems on which others write that this kernel does not hear of.
+    unseen_by: BTreeSet<&'static str>,
 }
 
 /// What to add to `CLOCK_MONOTONIC`.
@@ -100,6 +105,7 @@ impl ThroughEbpf {
             looked_again: None,
             without_room: 0,
             unended: 0,
+            unseen_by: BTreeSet::new(),
             roots: FxHashMap::default(),
             room,
         };
@@ -309,15 +315,27 @@ impl Source for ThroughEbpf {
             [] => String::new(),
             unseen => format!("; not seen on this kernel: {}", unseen.join(", ")),
         };
-        format!("{} (backend: ebpf){unseen}", what(self.names.files.len(), self.names.directories()))
+        let others: String = self.unseen_by.iter().fold(String::new(), |said, filesystem| {
+            said + &format!("; what is done to files on {filesystem} behind this kernel is not seen")
+        });
+        format!("{} (backend: ebpf){unseen}{others}", what(self.names.files.len(), self.names.directories()))
     }
 
     fn end(&mut self, lines: &mut Vec<Line>) -> anyhow::Result<()> {
         let clock = Clock::new().context("asking for the time")?;
         let until = u64::try_from(clock.monotonic.as_nanos()).unwrap_or(u64::MAX);
-        while let Some(time_ns) = self.take(clock, lines)?
-            && time_ns <= until
-        {}
+        let mut quiet = 0;
+        while quiet < TRIES {
+            match self.take(clock, lines)? {
+                Some(time_ns) if time_ns > until => break,
+                Some(_) => quiet = 0,
+                // That, or an event is being written at this moment, and others are behind it.
+                None => {
+                    quiet += 1;
+                    thread::sleep(SETTLING);
+                }
+            }
+        }
         self.note_untold(lines);
         Ok(())
     }

@@ -13,7 +13,11 @@ use anyhow::Context as _;
 use log_tail_common::InodeKey;
 
 use super::ThroughEbpf;
-use crate::{events::wanted::opened, observe::event::Kind, say::say};
+use crate::{
+    events::wanted::opened,
+    observe::{event::Kind, stat::unseen_filesystem},
+    say::say,
+};
 
 /// The inode that bears this name, whatever it is, without opening it for anything.
 fn open(path: &Path) -> io::Result<File> {
@@ -56,7 +60,9 @@ impl ThroughEbpf {
     }
 
     fn observe(&mut self, path: &Path) -> io::Result<()> {
-        let key = self.keys.of(open(path)?.as_fd())?;
+        let file = open(path)?;
+        self.unseen_by.extend(unseen_filesystem(file.as_fd()).unwrap_or(None));
+        let key = self.keys.of(file.as_fd())?;
         self.events.observe(key)?;
         self.names.files.name(key, path.to_owned());
         Ok(())
@@ -64,12 +70,35 @@ impl ThroughEbpf {
 
     /// Observes a directory, and what is wanted in it and below. `inode`: which one it must be.
     fn take_up(&mut self, directory: &Path, inode: Option<InodeKey>) -> anyhow::Result<()> {
+        self.take_up_below(directory, inode, &mut Vec::new())
+    }
+
+    /// As [`Self::take_up`], in these directories: a link may lead back to one of them.
+    fn take_up_below(
+        &mut self,
+        directory: &Path,
+        inode: Option<InodeKey>,
+        above: &mut Vec<InodeKey>,
+    ) -> anyhow::Result<()> {
         let cannot = || format!("cannot observe '{}'", opened(directory).display());
         let file = open(opened(directory)).with_context(cannot)?;
         let key = self.keys.of(file.as_fd()).with_context(cannot)?;
-        if inode.is_some_and(|inode| inode != key) {
+        if inode.is_some_and(|inode| inode != key) || above.contains(&key) {
             return Ok(());
         }
+        above.push(key);
+        let taken = self.take_up_entries(directory, key, above);
+        above.pop();
+        taken
+    }
+
+    fn take_up_entries(
+        &mut self,
+        directory: &Path,
+        key: InodeKey,
+        above: &mut Vec<InodeKey>,
+    ) -> anyhow::Result<()> {
+        let cannot = || format!("cannot observe '{}'", opened(directory).display());
         self.events.observe(key).with_context(cannot)?;
         self.names.name_directory(key, directory);
         let mut files = Vec::new();
@@ -80,9 +109,9 @@ impl ThroughEbpf {
             if kind.is_dir() {
                 self.names.add_subdirectory(path.clone());
             }
-            let is_directory = kind.is_dir() || (kind.is_symlink() && path.is_dir() && !leads_back(&path));
+            let is_directory = kind.is_dir() || (kind.is_symlink() && path.is_dir());
             if is_directory && self.names.wanted.leads_through(&path) {
-                unless_gone(self.take_up(&path, None))?;
+                unless_gone(self.take_up_below(&path, None, above))?;
             } else if self.names.wanted.is(&path) && (kind.is_file() || kind.is_symlink() && path.is_file()) {
                 files.push((kind.is_file(), path));
             }
@@ -101,6 +130,8 @@ impl ThroughEbpf {
         self.is_stale = false;
         self.looked_again = Some(Instant::now());
         self.names.forget_names();
+        // That one was removed may be what was lost, and its number be another's by now.
+        self.names.files.retain(|inode| self.events.observes(inode));
         self.renames.forget();
         // What is there still is taken up all the same.
         let _ = self.take_up_all(|taken| {
@@ -138,19 +169,25 @@ impl ThroughEbpf {
         if kind == Kind::Directory {
             let leads_on = self.names.wanted.leads_through(&path);
             self.names.add_subdirectory(path.clone());
-            if !leads_on {
+            if leads_on {
+                self.names.name_directory(inode, &path);
+                // What it brought along. Gone by now, or somewhere else, it is told all the same.
+                say_unless_gone(self.take_up(&path, Some(inode)));
+            } else {
                 self.events.ignore(inode, since);
-            } else if self.names.name_directory(inode, &path) {
-                // What it brought along: one that was made has nothing in it that is not told. Gone by now, it is told
-                // all the same.
-                let _ = self.take_up(&path, Some(inode));
             }
             return (is_wanted || leads_on).then_some(path);
         }
         self.names.remove_subdirectory(&path);
+        if kind == Kind::Symlink && path.is_dir() && self.names.wanted.leads_through(&path) {
+            say_unless_gone(self.take_up(&path, None));
+            return Some(path);
+        }
         if kind == Kind::Symlink && is_wanted && path.is_file() {
             // What it leads to. Gone by now, nothing is to be seen.
-            let _ = self.observe(&path);
+            say_unless_gone(
+                self.observe(&path).with_context(|| format!("cannot observe '{}'", path.display())),
+            );
             return Some(path);
         }
         if is_wanted || was_observed {
@@ -204,15 +241,9 @@ impl ThroughEbpf {
     }
 }
 
-/// Whether the link leads to a directory that it lies in, or below.
-fn leads_back(link: &Path) -> bool {
-    let at = link.parent().and_then(|holder| fs::canonicalize(opened(holder)).ok());
-    at.zip(fs::canonicalize(link).ok()).is_some_and(|(at, target)| at.starts_with(target))
-}
-
 fn say_unless_gone(taken: anyhow::Result<()>) {
     if let Err(error) = unless_gone(taken) {
-        say(format_args!("after events were lost: {error:#}: start again to observe what is there now"));
+        say(format_args!("{error:#}: start again to observe what is there now"));
     }
 }
 

@@ -94,6 +94,11 @@ impl Events {
         self.observed.insert(inode, OBSERVED, 0).map_err(io::Error::other)
     }
 
+    /// Whether what is done to this inode is told.
+    pub fn observes(&self, inode: InodeKey) -> bool {
+        self.observed.get(&inode, 0).is_ok()
+    }
+
     /// What is done to this inode is not told any more, unless it got another name in an observed directory since
     /// then: [`observed_since`](log_tail_common::observed_since).
     pub fn ignore(&mut self, inode: InodeKey, since: u32) {
