@@ -40,6 +40,7 @@ pub enum Invocation {
 
 /// How to follow.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of its own")]
 pub struct Settings {
     /// Names and globs, as given: at least one, none of them empty. Not always UTF-8.
     pub names: Vec<OsString>,
@@ -67,6 +68,8 @@ pub struct Settings {
     pub sweep: Duration,
     /// What the kernel program tells about itself.
     pub kernel_log: LevelFilter,
+    /// Look for hints without going to sleep, for a while after each.
+    pub low_latency: bool,
     /// Size of the ring in bytes, for tests of its overflow.
     pub ring_bytes: Option<u32>,
     /// Whether the kernel program gives a hint for each write, for tests.
@@ -252,6 +255,12 @@ struct Cli {
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = values::duration_not_zero)]
     sweep: Duration,
 
+    /// Stay awake for 2 ms after each hint, so that a line that comes meanwhile is told without waking anybody
+    ///
+    /// Keeps one processor busy as long as lines come more often than that.
+    #[arg(long)]
+    low_latency: bool,
+
     /// What the kernel program logs about itself on standard error: off, error, warn, info, debug
     ///
     /// "warn" tells when hints were dropped, "debug" every rename and removal it sees.
@@ -372,6 +381,7 @@ impl Invocation {
             from,
             sweep,
             kernel_log,
+            low_latency,
             ring_bytes,
             every_hint,
             measure_cost,
@@ -409,6 +419,7 @@ impl Invocation {
             state_retention,
             sweep,
             kernel_log,
+            low_latency,
             ring_bytes,
             every_hint,
             measure_cost,

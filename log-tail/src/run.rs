@@ -1,11 +1,13 @@
 //! The event loop: waits for hints, room in the output, signals and time, and moves blocks from the
 //! follower to the output. One thread; nothing in it blocks but reading files.
 
+mod pace;
 mod start;
 
 use std::{
-    io,
+    hint, io,
     sync::Arc,
+    thread,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -19,6 +21,7 @@ use tokio::{
     time::{MissedTickBehavior, interval_at, sleep_until},
 };
 
+use self::pace::Pace;
 use crate::{
     cli::Settings,
     follow::Follower,
@@ -85,6 +88,7 @@ struct Loop {
     hints: Vec<Hint>,
     /// The observer may have more to say without being readable again.
     undrained: bool,
+    pace: Pace,
     /// Kernel times of the writes whose bytes wait for the output.
     waiting_ns: Vec<u64>,
     stopping: bool,
@@ -115,6 +119,7 @@ impl Loop {
             if self.stopping && !busy && self.queue.is_empty() {
                 return Ok(self.ended());
             }
+            let was_told = !busy && self.stay_awake()?;
             let deadline = self.follower.next_deadline();
             let commit_at = self.progress.as_ref().map(Progress::due);
             let [interrupt, terminate] = &mut self.signals;
@@ -129,7 +134,12 @@ impl Loop {
                 }
                 result = readable(self.readiness.as_ref(), self.undrained), if !self.stopping => {
                     result.context("waiting for hints")?;
-                    self.metrics.wakeups.add(1);
+                    if !self.undrained {
+                        self.metrics.wakeups.add(1);
+                        if !busy {
+                            thread::sleep(self.pace.woken(Instant::now()));
+                        }
+                    }
                     self.drain()?;
                 }
                 result = changed(self.mounts.as_ref()), if !self.stopping => {
@@ -156,7 +166,7 @@ impl Loop {
                     self.follower.look_at_unwatched();
                 }
                 // Not merely ready: the runtime has to look at descriptors and signals now and then.
-                () = yield_now(), if busy => {}
+                () = yield_now(), if busy || was_told => {}
             }
             self.say_notices();
         }
@@ -181,18 +191,50 @@ impl Loop {
         }
     }
 
-    /// Takes the hints that wait, boundedly many.
+    /// With `--low-latency`, looks for hints for a while without going to sleep. Whether there were some.
+    fn stay_awake(&mut self) -> anyhow::Result<bool> {
+        self.pace.done(Instant::now());
+        let Some(until) = self.pace.awake_until().filter(|_| !self.blocked && !self.stopping) else {
+            return Ok(false);
+        };
+        loop {
+            self.take_hints()?;
+            let now = Instant::now();
+            if !self.hints.is_empty() {
+                self.pace.woken(now);
+                self.follow_hints();
+                return Ok(true);
+            }
+            if now >= until {
+                return Ok(false);
+            }
+            hint::spin_loop();
+        }
+    }
+
+    /// Takes the hints that wait, boundedly many, and makes something of them.
     fn drain(&mut self) -> anyhow::Result<()> {
+        self.take_hints()?;
         if let Some(observer) = self.follower.observer() {
-            self.undrained = observer.drain(&mut self.hints).context("reading hints")?;
             observer.log();
         }
+        self.follow_hints();
+        Ok(())
+    }
+
+    fn take_hints(&mut self) -> anyhow::Result<()> {
+        if let Some(observer) = self.follower.observer() {
+            self.undrained = observer.drain(&mut self.hints).context("reading hints")?;
+        }
+        Ok(())
+    }
+
+    fn follow_hints(&mut self) {
         self.follower.take(&mut self.hints);
         if let Some(progress) = &mut self.progress {
             // What comes while the output takes nothing is to be known to the next run, too.
             progress.take_touched(&mut self.follower);
         }
-        Ok(())
     }
 
     /// Reads and writes until nothing is left to read, the output has no room, or others want their turn.

@@ -44,6 +44,7 @@ fn nothing_said_is_ten_lines_followed_as_text() {
             state_retention: Duration::from_secs(7 * 24 * 60 * 60),
             sweep: Duration::from_secs(60),
             kernel_log: LevelFilter::Warn,
+            low_latency: false,
             ring_bytes: None,
             every_hint: false,
             measure_cost: false,

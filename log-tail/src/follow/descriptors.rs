@@ -13,7 +13,7 @@ use std::{
 
 use lru::LruCache;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::identity::{self, Identity, NotFollowable};
 use crate::observe::FileId;
@@ -32,6 +32,8 @@ pub struct Descriptors {
     open: LruCache<FileId, File>,
     /// Of files that no known name bears any more: closed, they could not be opened again.
     kept: FxHashMap<FileId, File>,
+    /// Of files that something was read from since idle ones were closed last.
+    warm: FxHashSet<FileId>,
     room: NonZeroUsize,
 }
 
@@ -47,12 +49,30 @@ impl Descriptors {
 
     fn with_room_for(files: u64) -> Self {
         let room = usize::try_from(files).ok().and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MIN);
-        Self { open: LruCache::new(room), kept: FxHashMap::default(), room }
+        Self { open: LruCache::new(room), kept: FxHashMap::default(), warm: FxHashSet::default(), room }
     }
 
     /// Keeps an open file.
     pub fn keep(&mut self, id: FileId, file: File) {
         self.open.push(id, file);
+    }
+
+    /// Something was read from it.
+    pub fn warm(&mut self, id: FileId) {
+        self.warm.insert(id);
+    }
+
+    /// Closes those that nothing was read from since this was last done, where more than `most` are open. They are opened
+    /// again when they are written to.
+    pub fn close_idle(&mut self, most: usize) {
+        let warm = std::mem::take(&mut self.warm);
+        if self.open.len() <= most {
+            return;
+        }
+        let idle: Vec<FileId> = self.open.iter().map(|(id, _)| *id).filter(|id| !warm.contains(id)).collect();
+        for id in idle {
+            self.open.pop(&id);
+        }
     }
 
     /// The file's descriptor must not be closed to make room: no name is known to open it by again. Where
@@ -191,6 +211,23 @@ mod tests {
             }
             assert_eq!(descriptors.open_files(), 2);
         }
+    }
+
+    #[test]
+    fn of_many_only_those_that_were_read_stay_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut descriptors = Descriptors::with_room_for(9);
+        for n in 0..5 {
+            let mut path = dir.path().join(n.to_string());
+            let identity = made(&path);
+            descriptors.get(FileId(n), &mut path, identity).unwrap();
+        }
+        descriptors.warm(FileId(3));
+        descriptors.close_idle(5);
+        assert_eq!(descriptors.open_files(), 5, "few enough");
+        descriptors.warm(FileId(2));
+        descriptors.close_idle(4);
+        assert_eq!((descriptors.open_files(), descriptors.peek(FileId(2)).is_some()), (1, true));
     }
 
     #[test]

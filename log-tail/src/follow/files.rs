@@ -244,6 +244,7 @@ impl Follower {
         let Some(file) = self.files.get_mut(id.0 as usize) else { return Turn::Over };
         if !file.answered {
             file.answered = true;
+            file.position.goes_on();
             let near = file.position.handed_on();
             let answer = self.observer.as_mut().map(|observer| observer.answer(id, near)).unwrap_or_default();
             self.claimed(id, &answer);
@@ -292,6 +293,10 @@ impl Follower {
             },
         };
         let step = self.reader.step(input, &mut file.position, changed);
+        if self.looked.contains(id) {
+            // A server may give less than there is.
+            file.position.goes_on();
+        }
         if is_untold && step.is_ok() && self.may_have_missed_copies(id) && self.read_missed_copies(id) {
             return Turn::GoOn;
         }
@@ -300,6 +305,7 @@ impl Follower {
             Ok(Step::Block { offset, bytes, ending }) => {
                 file.untold_since = None;
                 file.waiting_since = None;
+                self.descriptors.warm(id);
                 Turn::Block(file.block(offset, bytes, ending))
             }
             Ok(Step::Changed) => {

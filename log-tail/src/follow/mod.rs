@@ -26,7 +26,7 @@ mod mounts;
 mod names;
 mod places;
 mod print;
-mod reader;
+pub mod reader;
 mod resume;
 mod route;
 mod siblings;

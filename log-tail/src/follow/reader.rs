@@ -41,6 +41,8 @@ pub struct Position {
     held: BytesMut,
     /// A piece of the line at `handed_on` was handed on.
     within_line: bool,
+    /// The last read gave less than there was room for: there was nothing behind it then.
+    at_end: bool,
     context: Context,
     /// Up to here there was nothing but zeros behind what was read, where that is further.
     zeros_to: u64,
@@ -223,6 +225,11 @@ impl Position {
         Some((self.note_handed_on(&rest), rest))
     }
 
+    /// There may be more behind what was read.
+    pub fn goes_on(&mut self) {
+        self.at_end = false;
+    }
+
     /// Nothing was handed on, and what was read is to be read again.
     pub fn start_over(&mut self) {
         let mut trail = std::mem::take(&mut self.trail);
@@ -287,6 +294,9 @@ impl Reader {
         position: &mut Position,
         changed: impl FnOnce() -> bool,
     ) -> io::Result<Step> {
+        if std::mem::take(&mut position.at_end) {
+            return Ok(Step::EndOfFile);
+        }
         // The beginning of a line goes in front of the next block. A long one is read on in its own buffer, so that one
         // that is written bit by bit is never copied again and again.
         let before = position.held.len();
@@ -305,19 +315,20 @@ impl Reader {
             Input::Stream(stream) => read_on(stream, &mut buffer),
         };
         let zeros = match (&read, file) {
-            (Ok(Read::Bytes), Some(file)) => text_of(file, offset, &buffer[before..]),
+            (Ok(Read::Bytes { .. }), Some(file)) => text_of(file, offset, &buffer[before..]),
             _ => Ok(Zeros::none(buffer.len() - before)),
         };
         let outcome = match read.and_then(|read| Ok((read, zeros?))) {
             Err(error) => Err(error),
-            Ok((Read::Bytes, _)) if changed() => Ok(Step::Changed),
+            Ok((Read::Bytes { .. }, _)) if changed() => Ok(Step::Changed),
             // In the middle of a line they are as much a part of it as the rest.
-            Ok((Read::Bytes, Zeros::Hole(length))) if before == 0 && !position.within_line => {
+            Ok((Read::Bytes { .. }, Zeros::Hole(length))) if before == 0 && !position.within_line => {
                 position.pass_over(length);
                 Ok(Step::Held)
             }
-            Ok((Read::Bytes, text)) => {
+            Ok((Read::Bytes { to_end }, text)) => {
                 if let Zeros::Text { bytes, end } = text {
+                    position.at_end = to_end && end == 0;
                     buffer.truncate(before + bytes);
                     position.zeros_to = end;
                 }
@@ -382,8 +393,8 @@ fn text_of(file: &File, offset: u64, bytes: &[u8]) -> io::Result<Zeros> {
 }
 
 enum Read {
-    /// At least one byte more.
-    Bytes,
+    /// At least one byte more. `to_end`: fewer than there was room for.
+    Bytes { to_end: bool },
     /// None, and the context is there.
     Nothing,
     /// The context is not there, or is another.
@@ -397,6 +408,7 @@ fn read_at(file: &File, buffer: &mut BytesMut, offset: u64, context: &[u8]) -> i
     let mut found = [0_u8; CONTEXT_BYTES];
     loop {
         let spare = buffer.spare_capacity_mut();
+        let room = spare.len();
         let parts = [
             libc::iovec { iov_base: found.as_mut_ptr().cast(), iov_len: context.len() },
             libc::iovec { iov_base: spare.as_mut_ptr().cast(), iov_len: spare.len() },
@@ -411,7 +423,7 @@ fn read_at(file: &File, buffer: &mut BytesMut, offset: u64, context: &[u8]) -> i
             };
             // SAFETY: the kernel has initialised that many bytes of the spare room.
             unsafe { buffer.set_len(buffer.len() + new) };
-            return Ok(if new == 0 { Read::Nothing } else { Read::Bytes });
+            return Ok(if new == 0 { Read::Nothing } else { Read::Bytes { to_end: new < room } });
         }
         let error = io::Error::last_os_error();
         if error.kind() != io::ErrorKind::Interrupted {
@@ -431,7 +443,7 @@ fn read_on(stream: &mut dyn Stream, buffer: &mut BytesMut) -> io::Result<Read> {
         }
     };
     buffer.truncate(before + read.as_ref().copied().unwrap_or(0));
-    Ok(if read? == 0 { Read::Nothing } else { Read::Bytes })
+    Ok(if read? == 0 { Read::Nothing } else { Read::Bytes { to_end: false } })
 }
 
 #[cfg(test)]

@@ -17,6 +17,9 @@ use crate::observe::{DirectoryId, FileId};
 
 /// How long a hint may take.
 const GRACE: Duration = Duration::from_secs(1);
+/// So many files are kept open although nobody writes to them: what is written to one of those can be read however soon
+/// after that it is removed.
+const IDLE: usize = 1024;
 /// How often a file that has grown since it was looked at is given that time again.
 const ROUNDS: u8 = 10;
 
@@ -59,6 +62,7 @@ impl Follower {
     /// Looks at the size of every file and the inode of every name.
     pub fn sweep(&mut self, now: Instant) {
         self.counts.sweeps += 1;
+        self.descriptors.close_idle(IDLE);
         if self.suspects.verdict_at.is_some() {
             // Sweeps closer together than the grace must not put the verdict off for ever.
             return self.settle();

@@ -14,6 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use log_tail_common::NAME_MAX;
 use nix::{
     errno::Errno,
     sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor},
@@ -26,6 +27,8 @@ use super::{
 
 /// Reads of the descriptor before the loop gets its turn.
 const READS_A_DRAIN: usize = 64;
+/// What nix gives the kernel room for. Were it less, events would be left behind: a test would say so.
+const READ_BYTES: usize = 4096;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Target {
@@ -204,7 +207,15 @@ impl Observer for InotifyObserver {
     fn drain(&mut self, hints: &mut Vec<Hint>) -> io::Result<bool> {
         for _ in 0..READS_A_DRAIN {
             match self.inotify.read_events() {
-                Ok(events) => events.into_iter().for_each(|event| self.translate(event, hints)),
+                Ok(events) => {
+                    let is_last = have_room_left(&events);
+                    for event in events {
+                        self.translate(event, hints);
+                    }
+                    if is_last {
+                        return Ok(false);
+                    }
+                }
                 Err(Errno::EAGAIN) => return Ok(false),
                 Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno.into()),
@@ -212,6 +223,14 @@ impl Observer for InotifyObserver {
         }
         Ok(true)
     }
+}
+
+/// Whether the longest event would have fitted behind these, too, had there been one more: then there was none.
+fn have_room_left(events: &[InotifyEvent]) -> bool {
+    const HEADER: usize = size_of::<libc::inotify_event>();
+    let name_bytes = |name: &OsString| (name.len() + 1).next_multiple_of(HEADER);
+    let bytes: usize = events.iter().map(|event| HEADER + event.name.as_ref().map_or(0, name_bytes)).sum();
+    bytes + HEADER + (NAME_MAX + 1).next_multiple_of(HEADER) <= READ_BYTES
 }
 
 /// The value of a limit, as sysctl(8) names it.
@@ -275,6 +294,26 @@ mod tests {
         let Hint::Entry { change: Change::MovedFrom(cookie), .. } = from else { panic!("{from:?}") };
         assert_eq!(from, Hint::Entry { directory, name: "a".into(), change: Change::MovedFrom(cookie) });
         assert_eq!(to, Hint::Entry { directory, name: "b".into(), change: Change::MovedTo(cookie) });
+    }
+
+    #[test]
+    fn one_drain_takes_all_however_long_their_names_are() {
+        for length in [1, 15, 16, 100, 255] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut observer = InotifyObserver::new().unwrap();
+            let opened = File::open(dir.path()).unwrap();
+            observer.follow_directory(DirectoryId(7), dir.path(), opened.as_fd(), Interest::Entries).unwrap();
+            let name = "x".repeat(length);
+            for events in 1..=500 {
+                File::create(dir.path().join(&name)).unwrap();
+                fs::remove_file(dir.path().join(&name)).unwrap();
+                if events % 100 == 0 {
+                    let mut hints = Vec::new();
+                    assert!(!observer.drain(&mut hints).unwrap());
+                    assert_eq!(hints.len(), 200, "names of {length} bytes");
+                }
+            }
+        }
     }
 
     #[test]

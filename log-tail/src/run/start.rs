@@ -8,7 +8,7 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::Loop;
+use super::{Loop, pace::Pace};
 use crate::{
     choose::{self, Chosen},
     cli::{OutputFormat, Settings},
@@ -109,6 +109,7 @@ impl Loop {
             sweep: settings.sweep,
             hints: Vec::new(),
             undrained: false,
+            pace: Pace::new(settings.low_latency),
             waiting_ns: Vec::new(),
             stopping: !settings.follow,
             trouble: refused > 0,

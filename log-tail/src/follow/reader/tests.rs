@@ -64,6 +64,7 @@ fn what_was_read_while_the_file_changed_is_read_again() {
         block(0, b"one\n", Ending::Newline)
     );
     file.write_all(b"o\n").unwrap();
+    position.goes_on();
     assert_eq!(reader.step(Input::File(&file), &mut position, || true).unwrap(), Step::Changed);
     assert_eq!((position.handed_on(), position.read_to()), (4, 6), "the held bytes are as they were");
 }
@@ -80,6 +81,7 @@ fn a_file_that_was_written_anew_past_the_old_offset_is_noticed() {
     for anew in [&b"ONE\ntwo\nthree\n"[..], b"one\nt"] {
         file.set_len(0).unwrap();
         file.write_all_at(anew, 0).unwrap();
+        position.goes_on();
         assert_eq!(
             reader.step(Input::File(&file), &mut position, || false).unwrap(),
             Step::Rewritten,
@@ -87,6 +89,21 @@ fn a_file_that_was_written_anew_past_the_old_offset_is_noticed() {
         );
         assert_eq!((position.handed_on(), position.read_to()), (4, 6));
     }
+}
+
+/// Each read that finds nothing costs as much as one that finds a line.
+#[test]
+fn where_a_read_was_not_filled_the_end_is_known_without_another_one() {
+    let mut file = tempfile::tempfile().unwrap();
+    let (mut reader, mut position) = (reader(100), Position::at(0));
+    file.write_all(b"one\n").unwrap();
+    let one = reader.step(Input::File(&file), &mut position, || false).unwrap();
+    assert_eq!(one, block(0, b"one\n", Ending::Newline));
+    file.write_all(b"two\n").unwrap();
+    assert_eq!(reader.step(Input::File(&file), &mut position, || false).unwrap(), Step::EndOfFile);
+    // It is hinted at, or looked at again.
+    let two = reader.step(Input::File(&file), &mut position, || false).unwrap();
+    assert_eq!(two, block(4, b"two\n", Ending::Newline));
 }
 
 #[test]
