@@ -194,7 +194,9 @@ impl Account {
     /// How many of the lines in these bytes have not come out.
     #[must_use]
     pub fn lacking(&self, bytes: &[u8]) -> u64 {
-        let lines = bytes.split(|byte| *byte == b'\n').filter_map(parse);
+        // What has no newline is half a line, or looks whole and was cut off just there.
+        let Some(end) = bytes.iter().rposition(|byte| *byte == b'\n') else { return 0 };
+        let lines = bytes[..end].split(|byte| *byte == b'\n').filter_map(parse);
         lines
             .filter(|(name, number)| self.writers.get(*name).is_none_or(|writer| writer.lacks(*number)))
             .count() as u64
@@ -299,6 +301,8 @@ mod tests {
         assert_eq!(account.lacking(&text(&[0, 1, 4, 5])), 0);
         assert_eq!(account.lacking(&text(&[1, 2, 3, 5, 6])), 3);
         assert_eq!(account.lacking(b"nobody's\na 2"), 0);
+        let cut = text(&[6]);
+        assert_eq!((account.lacking(&cut), account.lacking(&cut[..cut.len() - 1])), (1, 0));
     }
 
     #[test]

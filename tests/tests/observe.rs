@@ -352,7 +352,7 @@ fn a_second_signal_does_not_wait_for_a_reader_that_stalls() {
     let place = Place::new();
     let log = place.path("app.log");
     create(&log, "");
-    let mut observing = observing(LogTail::bare().arg("observe").arg(&log).unheard());
+    let mut observing = observing(|| LogTail::bare().arg("observe").arg(&log).unheard());
     let stalled = observing.take_stdout();
     let _writer = write_on_and_on(&log);
     let pipe = stalled.as_fd();
