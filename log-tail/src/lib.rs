@@ -19,6 +19,8 @@ mod follow;
 #[cfg(any(test, feature = "fuzz"))]
 #[doc(hidden)]
 pub mod fuzz;
+#[doc(hidden)]
+pub mod hot;
 mod observe;
 mod output;
 mod record;

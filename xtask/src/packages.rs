@@ -1,4 +1,4 @@
-//! The packages that booting kernels needs: which are missing here, and installing them.
+//! The packages that booting kernels and counting need: which are missing here, and installing them.
 
 use std::{
     path::Path,
@@ -15,9 +15,13 @@ use crate::{guest, guest::Filesystem, kernel, process};
 const ATTEMPTS: u32 = 3;
 const PAUSE: Duration = Duration::from_secs(15);
 
-/// Installs what is missing, also to make these filesystems, or says what could not be installed and how to do it.
-pub fn set_up(filesystems: &[Filesystem]) -> Result<()> {
-    let missing = missing(filesystems);
+/// The programs that count what log-tail does.
+pub const COUNTERS: [&str; 2] = ["strace", "valgrind"];
+
+/// Installs what is missing, also to make these filesystems, and these programs, each in a package of its name; or says
+/// what could not be installed and how to do it.
+pub fn set_up(filesystems: &[Filesystem], programs: &[&'static str]) -> Result<()> {
+    let missing = missing(filesystems, programs);
     if missing.is_empty() {
         return Ok(());
     }
@@ -41,14 +45,14 @@ pub fn set_up(filesystems: &[Filesystem]) -> Result<()> {
         }
         thread::sleep(PAUSE);
     }
-    match self::missing(filesystems)[..] {
+    match self::missing(filesystems, programs)[..] {
         [] => Ok(()),
         ref still => bail!("installing {} did not bring what is needed", still.join(", ")),
     }
 }
 
 /// Judged by what is there and not by what is installed: where it comes from does not matter.
-fn missing(filesystems: &[Filesystem]) -> Vec<&'static str> {
+fn missing(filesystems: &[Filesystem], programs: &[&'static str]) -> Vec<&'static str> {
     let there = |program| process::find(program).is_some();
     let needs = [
         (there("qemu-system-x86_64"), "qemu-system-x86"),
@@ -60,7 +64,9 @@ fn missing(filesystems: &[Filesystem]) -> Vec<&'static str> {
         (kernel::mirror::mirror().is_ok(), "debootstrap"),
     ];
     let makers = filesystems.iter().map(|filesystem| filesystem.needs());
-    let needs = needs.into_iter().chain(makers.map(|(program, package)| (there(program), package)));
+    let programs = programs.iter().map(|program| (*program, *program));
+    let named = makers.chain(programs).map(|(program, package)| (there(program), package));
+    let needs = needs.into_iter().chain(named);
     needs.filter(|(there, _)| !there).map(|(_, package)| package).collect()
 }
 

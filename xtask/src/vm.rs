@@ -123,7 +123,8 @@ impl MachineOptions {
         let Needs { files, modules, filesystems } = needs;
         // Packages and kernels are fetched one after the other.
         let _turn = FETCH.lock().unwrap_or_else(PoisonError::into_inner);
-        packages::set_up(&filesystems).context("something that booting a kernel needs is missing here")?;
+        packages::set_up(&filesystems, &[])
+            .context("something that booting a kernel needs is missing here")?;
         Ok(Guest {
             kernel: Kernel::obtain(kernel, *refresh)?,
             script,

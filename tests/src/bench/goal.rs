@@ -17,6 +17,8 @@ pub struct Goal {
     pub unit: &'static str,
     /// Where it is to lie.
     pub limit: Limit,
+    /// Whether it must, whatever machine this is.
+    pub is_binding: bool,
 }
 
 /// Where a value is to lie.
@@ -32,12 +34,19 @@ impl Goal {
     /// How many times the other figure's median this one's is.
     pub fn ratio(figure: &Figure, other: &Figure, limit: Limit) -> Self {
         let what = format!("{}, beside {}", figure.case, other.case);
-        Self { what, value: figure.median() / other.median(), unit: "×", limit }
+        Self { what, value: figure.median() / other.median(), unit: "×", limit, is_binding: false }
     }
 
     /// The figure's own median.
     pub fn of(figure: &Figure, limit: Limit) -> Self {
-        Self { what: figure.case.clone(), value: figure.median(), unit: figure.unit, limit }
+        let what = figure.case.clone();
+        Self { what, value: figure.median(), unit: figure.unit, limit, is_binding: false }
+    }
+
+    /// It does not depend on the machine's speed: not to reach it is a failure.
+    #[must_use]
+    pub fn binding(self) -> Self {
+        Self { is_binding: true, ..self }
     }
 
     /// Whether it is reached.
@@ -81,7 +90,7 @@ pub fn table(goals: &[Goal]) -> String {
     }
     let mut text = "\n| to reach | is | is to be | |\n|---|--:|--:|---|\n".to_owned();
     for goal in goals {
-        let Goal { what, value, unit, limit } = goal;
+        let Goal { what, value, unit, limit, is_binding: _ } = goal;
         let (sign, limit) = limit.sign();
         let met = if goal.is_met() { "met" } else { "**not met**" };
         let _ =

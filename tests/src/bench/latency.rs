@@ -43,7 +43,23 @@ const IDLE_FILES: usize = 10_000;
 enum Through {
     Eventfd,
     Loop,
-    LogTail { backend: Backend, idle_files: usize, is_cold: bool },
+    LogTail(Followed),
+}
+
+/// How log-tail follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Followed {
+    backend: Backend,
+    idle_files: usize,
+    is_cold: bool,
+    is_eager: bool,
+}
+
+impl Followed {
+    /// As nobody asked for anything else.
+    fn through(backend: Backend) -> Self {
+        Self { backend, idle_files: 0, is_cold: false, is_eager: false }
+    }
 }
 
 impl Through {
@@ -51,11 +67,12 @@ impl Through {
         match self {
             Self::Eventfd => "eventfd from thread to thread".to_owned(),
             Self::Loop => "inotify and read in a loop".to_owned(),
-            Self::LogTail { backend, idle_files, is_cold } => {
+            Self::LogTail(Followed { backend, idle_files, is_cold, is_eager }) => {
                 let beside =
                     if idle_files > 0 { format!(", {idle_files} idle files beside") } else { String::new() };
                 let cold = if is_cold { ", caches dropped" } else { "" };
-                format!("log-tail, {}{beside}{cold}", backend.word())
+                let eager = if is_eager { ", --low-latency" } else { "" };
+                format!("log-tail, {}{eager}{beside}{cold}", backend.word())
             }
         }
     }
@@ -67,14 +84,15 @@ pub fn measure(plan: Plan) -> Result<Measured> {
     if plan.has_ebpf {
         backends.push(Backend::Ebpf);
     }
-    let log_tail = |idle_files, is_cold| {
-        backends.iter().map(move |&backend| Through::LogTail { backend, idle_files, is_cold })
-    };
     let mut ways = vec![Through::Eventfd, Through::Loop];
-    ways.extend(log_tail(0, false));
+    let log_tail = |change: fn(Followed) -> Followed| {
+        backends.iter().map(move |&backend| Through::LogTail(change(Followed::through(backend))))
+    };
+    ways.extend(log_tail(|it| it));
+    ways.extend(log_tail(|it| Followed { is_eager: true, ..it }));
     if !plan.is_quick {
-        ways.extend(log_tail(IDLE_FILES, false));
-        ways.extend(log_tail(0, true));
+        ways.extend(log_tail(|it| Followed { idle_files: IDLE_FILES, ..it }));
+        ways.extend(log_tail(|it| Followed { is_cold: true, ..it }));
     }
     let of_ways = |what: &str| -> Vec<Figure> {
         ways.iter().map(|way| Figure::new(format!("{}: {what}", way.case()), "µs")).collect()
@@ -89,14 +107,21 @@ pub fn measure(plan: Plan) -> Result<Measured> {
             slowest[at].values.push(run.quantile(0.99));
         }
     }
-    let of = |wanted: Backend| {
-        let is_it = |way: &Through| matches!(way, Through::LogTail { backend, idle_files: 0, is_cold: false } if *backend == wanted);
-        Some(&medians[ways.iter().position(is_it)?])
+    let at = |wanted: Followed| {
+        ways.iter().position(|way| matches!(way, Through::LogTail(followed) if *followed == wanted))
     };
     let mut goals = Vec::new();
-    if let Some(inotify) = of(Backend::Inotify) {
-        goals.push(Goal::ratio(inotify, &medians[1], Limit::AtMost(1.3)));
-        goals.extend(of(Backend::Ebpf).map(|ebpf| Goal::ratio(ebpf, inotify, Limit::AtMost(1.3))));
+    if let Some(inotify) = at(Followed::through(Backend::Inotify)) {
+        goals.push(Goal::ratio(&medians[inotify], &medians[1], Limit::AtMost(1.3)));
+        if let Some(ebpf) = at(Followed::through(Backend::Ebpf)) {
+            goals.push(Goal::ratio(&medians[ebpf], &medians[inotify], Limit::AtMost(1.3)));
+        }
+        for &backend in &backends {
+            if let Some(eager) = at(Followed { is_eager: true, ..Followed::through(backend) }) {
+                goals.push(Goal::ratio(&medians[eager], &medians[inotify], Limit::AtMost(0.7)));
+                goals.push(Goal::ratio(&slowest[eager], &slowest[inotify], Limit::AtMost(0.3)));
+            }
+        }
     }
     medians.extend(slowest);
     Ok(Measured { figures: medians, goals, curves: Vec::new() })
@@ -130,12 +155,13 @@ fn run(way: Through, lines: u64) -> Result<Vec<f64>> {
             follower.join().expect("a thread that ends")?;
             Ok(micros)
         }
-        Through::LogTail { backend, idle_files, is_cold } => {
+        Through::LogTail(Followed { backend, idle_files, is_cold, is_eager }) => {
             let place = Place::new();
             content::files(&place.path("idle"), idle_files)?;
             let path = place.path("app.log");
             let file = appended(&path)?;
             let log_tail = LogTail::through(backend).unheard().args(["-q", "-n", "0"]).arg(&path);
+            let log_tail = if is_eager { log_tail.arg("--low-latency") } else { log_tail };
             let log_tail = if idle_files > 0 { log_tail.arg(place.path("idle/*/*.log")) } else { log_tail };
             let mut running: Running = log_tail.follow();
             let stdout: ChildStdout = running.take_stdout();

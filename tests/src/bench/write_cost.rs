@@ -122,6 +122,7 @@ pub fn measure(plan: Plan) -> Result<Measured> {
             value: extra(ebpf) / extra(inotify),
             unit: "×",
             limit: Limit::AtMost(0.8),
+            is_binding: false,
         });
     }
     if has_ebpf {

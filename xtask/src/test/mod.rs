@@ -12,7 +12,9 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{
     ebpf::{self, Rebuilt},
-    packages, process, static_build, vm, vm_test, workspace,
+    packages, process,
+    program::Program,
+    static_build, vm, vm_test, workspace,
 };
 use report::{Report, Step};
 
@@ -24,7 +26,7 @@ pub struct Options {
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let lacking = if options.quick { None } else { packages::set_up(&[]).err() };
+    let lacking = if options.quick { None } else { packages::set_up(&[], &packages::COUNTERS).err() };
     let mut report = Report::default();
     report.step("format", || {
         // The kernel program is a workspace of its own.
@@ -41,6 +43,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     });
     report.step("unit tests", unit_tests);
     report.step("end-to-end tests on this machine", end_to_end);
+    report.step("counts: what does not depend on the machine's speed", counts);
     report.step("kernel program: made from its sources", || ebpf::check_sources().map(|()| Step::Passed));
     report.step("kernel program: comes out the same", kernel_program);
     report.step("dependencies: cargo deny", || {
@@ -82,6 +85,20 @@ fn end_to_end() -> Result<Step> {
         .args(["test", "--quiet", "--no-fail-fast", "--package", "log-tail-tests"])
         .env("LOG_TAIL_BIN", program);
     process::run(&mut cargo)?;
+    Ok(Step::Passed)
+}
+
+fn counts() -> Result<Step> {
+    let missing: Vec<&str> =
+        packages::COUNTERS.into_iter().filter(|it| process::find(it).is_none()).collect();
+    if !missing.is_empty() {
+        let enable = format!("apt-get install {}", missing.join(" "));
+        return Ok(Step::Skipped { why: "not installed".into(), enable });
+    }
+    let words = ["--quick", "--only=counts"].map(str::to_owned).to_vec();
+    if (Program { name: "bench", words, reports: Vec::new() }).run_here()? != ExitCode::SUCCESS {
+        bail!("more than what is checked in: see above");
+    }
     Ok(Step::Passed)
 }
 
