@@ -1,5 +1,6 @@
 //! The event loop: waits for hints, room in the output, signals and time, and moves blocks from the
-//! follower to the output. One thread; nothing in it blocks but reading files.
+//! follower to the output. One thread; nothing in it blocks but reading files, and the moment that it waits where lines
+//! come fast (`pace`).
 
 mod pace;
 mod start;
