@@ -1,6 +1,6 @@
 //! Truncation: in place, to the middle, past the old offset, and with a copy of what was there.
 
-use std::{fs, os::unix::fs::FileExt as _};
+use std::{fs, os::unix::fs::FileExt as _, path::Path};
 
 use log_tail_tests::prelude::*;
 
@@ -18,34 +18,35 @@ fn a_file_truncated_to_its_middle_goes_on_from_there() {
     tail.terminate();
 }
 
-#[test]
-fn a_file_truncated_and_grown_past_the_old_offset_at_once_is_read_from_its_beginning() {
+/// Two lines are read; then this is done to the file at once, as far as log-tail can tell, and these lines come out.
+fn reads_what_is_new(change: impl FnOnce(&Path), new: &str) {
     let place = Place::new();
     let log = place.path("app.log");
     append(&log, "old 1\nold 2\n");
     let tail = LogTail::without_sweep().args(["-n", "+1"]).arg(&log).follow();
     tail.wait_for_stdout("old 1\nold 2\n");
     tail.hold_still();
-    create(&log, "new 1\nnew 2\nnew 3\nnew 4\n");
+    change(&log);
     tail.go_on();
-    tail.wait_for_stdout("old 1\nold 2\nnew 1\nnew 2\nnew 3\nnew 4\n");
+    tail.wait_for_stdout(format!("old 1\nold 2\n{new}"));
     tail.terminate();
+}
+
+#[test]
+fn a_file_truncated_and_grown_past_the_old_offset_at_once_is_read_from_its_beginning() {
+    let new = "new 1\nnew 2\nnew 3\nnew 4\n";
+    reads_what_is_new(|log| create(log, new), new);
 }
 
 /// As a truncation looks of which nobody told.
 #[test]
 fn what_is_written_over_a_file_from_its_beginning_is_read() {
-    let place = Place::new();
-    let log = place.path("app.log");
-    append(&log, "old 1\nold 2\n");
-    let tail = LogTail::without_sweep().args(["-n", "+1"]).arg(&log).follow();
-    tail.wait_for_stdout("old 1\nold 2\n");
-    tail.hold_still();
-    let file = fs::OpenOptions::new().write(true).open(&log).unwrap();
-    file.write_all_at(b"new 1\nnew 2\nnew 3\n", 0).unwrap();
-    tail.go_on();
-    tail.wait_for_stdout("old 1\nold 2\nnew 1\nnew 2\nnew 3\n");
-    tail.terminate();
+    let new = "new 1\nnew 2\nnew 3\n";
+    let write_over = |log: &Path| {
+        let file = fs::OpenOptions::new().write(true).open(log).unwrap();
+        file.write_all_at(new.as_bytes(), 0).unwrap();
+    };
+    reads_what_is_new(write_over, new);
 }
 
 #[test]

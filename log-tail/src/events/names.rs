@@ -78,8 +78,8 @@ impl Names {
     pub fn forget_directory(&mut self, inode: InodeKey) -> Vec<PathBuf> {
         let paths = self.directories.remove(&inode).unwrap_or_default();
         for path in &paths {
-            // A rename may have put another one in its place.
-            if self.directory_at(path).is_none() {
+            // Told to be removed, it is not among them any more. A rename may have put another one in its place.
+            if self.subdirectories.contains(path) && self.directory_at(path).is_none() {
                 self.subdirectories.remove(path);
             }
         }
@@ -158,6 +158,16 @@ mod tests {
         Names::new(Wanted::new(&wanted).unwrap())
     }
 
+    /// "a" and "b" in here, with the numbers 2 and 3.
+    fn two_directories(place: &Path) -> Names {
+        let mut names = names(&[place.join("*/x.log").display().to_string()]);
+        for (ino, directory) in [(2, "a"), (3, "b")] {
+            names.name_directory(inode(ino), &place.join(directory));
+            names.add_subdirectory(place.join(directory));
+        }
+        names
+    }
+
     #[test]
     fn of_two_ways_to_a_directory_the_one_to_what_is_wanted_is_taken() {
         let place = tempfile::tempdir().unwrap();
@@ -177,11 +187,7 @@ mod tests {
     fn a_directory_that_took_the_place_of_another_stays_when_that_is_gone() {
         let place = tempfile::tempdir().unwrap();
         let path = |name: &str| place.path().join(name);
-        let mut names = names(&[path("*/x.log").display().to_string()]);
-        for (ino, directory) in [(2, "a"), (3, "b")] {
-            names.name_directory(inode(ino), &path(directory));
-            names.add_subdirectory(path(directory));
-        }
+        let mut names = two_directories(place.path());
         assert_eq!(names.move_directory(&path("a"), Some(&path("b"))), []);
         assert_eq!(names.forget_directory(inode(3)), [path("b")]);
         assert_eq!(names.path_of(&name(2, "new")), Some(path("b/new")));
@@ -192,10 +198,8 @@ mod tests {
     fn two_directories_exchange_what_is_below_them() {
         let place = tempfile::tempdir().unwrap();
         let path = |name: &str| place.path().join(name);
-        let mut names = names(&[path("*/x.log").display().to_string()]);
+        let mut names = two_directories(place.path());
         for (ino, directory) in [(2, "a"), (3, "b")] {
-            names.name_directory(inode(ino), &path(directory));
-            names.add_subdirectory(path(directory));
             names.files.name(inode(ino + 10), path(directory).join("x.log"));
         }
         assert_eq!(names.exchange(&path("a"), &path("b")), []);

@@ -269,14 +269,15 @@ impl Follower {
         if self.report_lost(id) {
             return Turn::GoOn;
         }
-        let tells = self.truncations_are_told(id);
+        let is_looked_at = self.looked.contains(id);
         let Some(file) = self.files.get_mut(id.0 as usize) else { return Turn::Over };
         if file.end.is_some_and(|end| file.position.looked_to() >= end) {
             return Turn::Over;
         }
         let observer = self.observer.as_deref();
         // Nobody tells whether this is the content that was to be read next.
-        let is_untold = file.position.handed_on() == 0 && observer.is_some() && !tells;
+        let is_untold = file.position.handed_on() == 0
+            && observer.is_some_and(|observer| is_looked_at || !observer.tells_truncations());
         let changed = || observer.is_some_and(|observer| observer.truncated_since(id));
         let input = match &mut file.stream {
             Some(stream) => match stream.decoder(
@@ -293,7 +294,7 @@ impl Follower {
             },
         };
         let step = self.reader.step(input, &mut file.position, changed);
-        if self.looked.contains(id) {
+        if is_looked_at {
             // A server may give less than there is.
             file.position.goes_on();
         }
