@@ -13,7 +13,14 @@ const NAME: &str = "lock";
 /// Held for as long as this lives. The kernel lets go of it when the process ends, however it ends.
 #[derive(Debug)]
 pub struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    /// Closing would not do: a child that was forked just now has the descriptor until it executes its program.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
 }
 
 /// Why a directory could not be locked.
@@ -50,6 +57,23 @@ impl Lock {
             .set_len(0)
             .and_then(|()| file.rewind())
             .and_then(|()| writeln!(file, "{}", std::process::id()));
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_let_go_although_a_child_has_its_descriptor_still() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = Lock::take(dir.path()).unwrap();
+        let _of_child = lock.file.try_clone().unwrap();
+        assert!(
+            matches!(Lock::take(dir.path()), Err(LockError::Held(Some(pid))) if pid == std::process::id())
+        );
+        drop(lock);
+        Lock::take(dir.path()).unwrap();
     }
 }
