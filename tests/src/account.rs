@@ -23,6 +23,8 @@ pub struct Account {
     repeated: u64,
     late: u64,
     troubles: Vec<String>,
+    /// What was repeated, apart from the others: where that is allowed, they would be hidden behind it.
+    repeats: Vec<String>,
 }
 
 #[derive(Debug, Default)]
@@ -74,6 +76,12 @@ impl Numbers {
     }
 }
 
+fn keep(troubles: &mut Vec<String>, text: impl fmt::Display) {
+    if troubles.len() < TROUBLES_KEPT {
+        troubles.push(text.to_string());
+    }
+}
+
 impl Account {
     /// Counts `bytes`, which go on where those before ended.
     pub fn take(&mut self, bytes: &[u8]) {
@@ -95,7 +103,7 @@ impl Account {
     /// The state so far.
     #[must_use]
     pub fn counted(&self) -> Counted {
-        Counted { lines: self.lines, is_clean: self.troubles.is_empty() && self.torn == 0 }
+        Counted { lines: self.lines, is_clean: self.torn + self.late + self.repeated == 0 }
     }
 
     /// Different lines that came out so far. What is repeated for ever is no progress.
@@ -108,7 +116,7 @@ impl Account {
         self.lines += 1;
         let Some((name, number)) = parse(line) else {
             self.torn += 1;
-            return self.trouble(format_args!("torn: {:?}", String::from_utf8_lossy(line)));
+            return keep(&mut self.troubles, format_args!("torn: {:?}", String::from_utf8_lossy(line)));
         };
         if !self.writers.contains_key(name) {
             self.writers.insert(name.to_owned(), Writer::default());
@@ -122,16 +130,11 @@ impl Account {
         } else if writer.take_missing(number) {
             self.late += 1;
             let next = writer.next;
-            self.trouble(format_args!("out of order: {name} {number} after {name} {}", next - 1));
+            let before = next - 1;
+            keep(&mut self.troubles, format_args!("out of order: {name} {number} after {name} {before}"));
         } else {
             self.repeated += 1;
-            self.trouble(format_args!("repeated: {name} {number}"));
-        }
-    }
-
-    fn trouble(&mut self, text: impl fmt::Display) {
-        if self.troubles.len() < TROUBLES_KEPT {
-            self.troubles.push(text.to_string());
+            keep(&mut self.repeats, format_args!("repeated: {name} {number}"));
         }
     }
 
@@ -146,14 +149,14 @@ impl Account {
         if lost + torn + repeated + out_of_order == 0 && self.lines == expected {
             return Ok(());
         }
-        let Self { open, lines, troubles, .. } = self;
+        let Self { open, lines, troubles, repeats, .. } = self;
         let mut report = String::new();
         for (name, missing) in self.missing(written) {
             for (first, end) in missing {
                 let _ = writeln!(report, "lost: {name} {first} to {}", end - 1);
             }
         }
-        for trouble in troubles {
+        for trouble in troubles.iter().chain(repeats) {
             let _ = writeln!(report, "{trouble}");
         }
         if !open.is_empty() {

@@ -279,7 +279,7 @@ impl<'a> Arena<'a> {
         self.end(Signal::SIGTERM);
         let inner = self.heard.lock();
         let mut details = inner.account.check(written()).err().unwrap_or_default();
-        for line in inner.stderr.iter().rev().take(5).rev() {
+        for line in inner.stderr.iter().rev().take(40).rev() {
             let _ = writeln!(details, "it said: {line}");
         }
         let numbers = inner.account.numbers(written());
