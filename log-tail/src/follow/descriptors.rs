@@ -13,7 +13,7 @@ use std::{
 
 use lru::LruCache;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
 use super::identity::{self, Identity, NotFollowable};
 use crate::observe::FileId;
@@ -29,7 +29,7 @@ const MOST: u64 = 16_384;
 /// The open files, the one read longest ago first to go.
 #[derive(Debug)]
 pub struct Descriptors {
-    open: LruCache<FileId, File>,
+    open: LruCache<FileId, File, FxBuildHasher>,
     /// Of files that no known name bears any more: closed, they could not be opened again.
     kept: FxHashMap<FileId, File>,
     /// Of files that something was read from since idle ones were closed last.
@@ -49,7 +49,12 @@ impl Descriptors {
 
     fn with_room_for(files: u64) -> Self {
         let room = usize::try_from(files).ok().and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MIN);
-        Self { open: LruCache::new(room), kept: FxHashMap::default(), warm: FxHashSet::default(), room }
+        Self {
+            open: LruCache::with_hasher(room, FxBuildHasher),
+            kept: FxHashMap::default(),
+            warm: FxHashSet::default(),
+            room,
+        }
     }
 
     /// Keeps an open file.

@@ -42,8 +42,10 @@ mod zeros;
 
 use std::{
     collections::VecDeque,
+    ffi::OsStr,
     fmt,
     num::NonZeroUsize,
+    os::unix::ffi::OsStrExt,
     path::PathBuf,
     time::{Duration, Instant},
 };
@@ -288,9 +290,7 @@ impl Follower {
             match hint {
                 Hint::Appended { file, time_ns } => self.written(file, time_ns),
                 Hint::EntryWritten { directory, name } => {
-                    for file in self.bearers(directory, &name) {
-                        self.written(file, None);
-                    }
+                    self.entry_written(directory, OsStr::from_bytes(&name));
                 }
                 Hint::Written { file, writer, bytes, last } => self.written_by(file, &writer, bytes, last),
                 // Whether it is drained is asked at its end.

@@ -114,16 +114,19 @@ impl Follower {
         id
     }
 
-    /// The files that bear this entry's name.
-    pub(super) fn bearers(&self, directory: DirectoryId, name: &OsStr) -> Vec<FileId> {
+    /// A hint says that there may be something to read in whatever bears this entry's name.
+    pub(super) fn entry_written(&mut self, directory: DirectoryId, name: &OsStr) {
         let Some(entry) = self.directories.get(directory).and_then(|found| found.entries.get(name)) else {
-            return Vec::new();
+            return;
         };
         match entry.bearer {
-            Some(Bearer::File(file)) => vec![file],
-            Some(Bearer::Copy(_)) => Vec::new(),
+            Some(Bearer::File(file)) => self.written(file, None),
+            Some(Bearer::Copy(_)) => {}
             Some(Bearer::Comer(_)) | None => {
-                entry.names.iter().filter_map(|id| self.names.get(id.0)?.bears).collect()
+                let bear = entry.names.iter().filter_map(|id| self.names.get(id.0)?.bears);
+                for file in bear.collect::<Vec<_>>() {
+                    self.written(file, None);
+                }
             }
         }
     }

@@ -316,15 +316,14 @@ impl Follower {
     }
 
     fn match_entries(&mut self, id: PatternId, depth: usize, path: &Path, start: Option<Start>) {
-        let mut entries: Vec<PathBuf> = fs::read_dir(path)
+        let mut entries: Vec<OsString> = fs::read_dir(path)
             .into_iter()
             .flatten()
-            .filter_map(Result::ok)
-            .map(|entry| path.join(entry.file_name()))
+            .filter_map(|entry| Some(entry.ok()?.file_name()))
             .collect();
         entries.sort_unstable();
         for entry in entries {
-            self.match_entry(id, depth, &entry, start);
+            self.match_entry(id, depth, &path.join(entry), start);
         }
     }
 

@@ -223,7 +223,8 @@ impl Print {
 
     /// The longest mark from offset 0 on.
     fn head(&self) -> Option<usize> {
-        self.marks.iter().rposition(|mark| mark.is_at_front())
+        let may_be = self.marks.iter().take_while(|mark| mark.end <= HEAD_BYTES as u64).count();
+        self.marks[..may_be].iter().rposition(|mark| mark.is_at_front())
     }
 
     fn insert(&mut self, mark: Mark) {
@@ -243,17 +244,22 @@ impl Print {
     fn thin(&mut self) {
         let Some(newest) = self.marks.last().map(|mark| mark.end) else { return };
         let head = self.head();
-        // Not 0 for the newest itself: nearer than a mark's length there is nothing to tell apart.
-        let distance = |end: u64| u128::from(newest - end) + MARK_BYTES as u128;
-        let gap = |index: usize| {
-            let older = if index == 0 { 0 } else { self.marks[index - 1].end };
-            (distance(older), distance(self.marks[index + 1].end))
-        };
         let first = usize::from(self.marks.first().is_some_and(|mark| mark.is_at_front()));
-        let drop = (first..self.marks.len() - 1).filter(|index| Some(*index) != head).min_by(|a, b| {
-            let ((a_older, a_newer), (b_older, b_newer)) = (gap(*a), gap(*b));
-            (a_older * b_newer).cmp(&(b_older * a_newer))
-        });
+        // Not 0 for the newest itself: nearer than a mark's length there is nothing to tell apart.
+        #[expect(clippy::cast_precision_loss, reason = "of two that are about as good either may go")]
+        #[expect(clippy::cast_possible_wrap, reason = "the kernel's offsets are signed")]
+        let distance = |end: u64| (newest - end) as i64 as f64 + MARK_BYTES as f64;
+        let (mut least, mut drop) = (f64::INFINITY, None);
+        // Each distance is computed once: this is done with every read.
+        let (mut older, mut own) = (distance(0), distance(self.marks[0].end));
+        for index in 0..self.marks.len() - 1 {
+            let newer = distance(self.marks[index + 1].end);
+            let gap = older / newer;
+            if gap < least && index >= first && Some(index) != head {
+                (least, drop) = (gap, Some(index));
+            }
+            (older, own) = (own, newer);
+        }
         // Of more than three marks one is none of these.
         self.marks.remove(drop.unwrap_or(0));
     }

@@ -26,6 +26,9 @@ use crate::record::Ending;
 /// processor's second-level cache until it is written.
 pub const BLOCK_BYTES: usize = 256 << 10;
 
+/// A block with less room than this is not read into: the next one is taken.
+const LEAST_ROOM_BYTES: usize = 64 << 10;
+
 /// Of a line that is held, so many bytes at most are copied to where the next block is read.
 const COPIED_BYTES: usize = 4096;
 
@@ -303,7 +306,10 @@ impl Reader {
         let shared = before < COPIED_BYTES;
         let mut buffer = std::mem::take(if shared { &mut self.block } else { &mut position.held });
         if shared {
-            buffer.reserve(COPIED_BYTES + BLOCK_BYTES);
+            // What small reads leave of it is good for more of them, although what they gave is on its way still.
+            if buffer.capacity() < before + LEAST_ROOM_BYTES {
+                buffer.reserve(COPIED_BYTES + BLOCK_BYTES);
+            }
             buffer.extend_from_slice(&position.held);
         } else {
             buffer.reserve(BLOCK_BYTES.min(before));

@@ -10,25 +10,28 @@
 use std::{
     ffi::OsString,
     fs, io,
-    os::fd::{AsFd, AsRawFd, BorrowedFd},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd},
+        unix::ffi::OsStringExt,
+    },
     path::{Path, PathBuf},
 };
 
-use log_tail_common::NAME_MAX;
 use nix::{
     errno::Errno,
-    sys::inotify::{AddWatchFlags, InitFlags, Inotify, InotifyEvent, WatchDescriptor},
+    sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor},
 };
 use rustc_hash::FxHashMap;
 
+use self::events::{Event, Events};
 use super::{
     Answer, Backend, Change, Cookie, DirectoryId, FileId, Hint, Interest, ObserveError, Observer, Reach,
 };
 
+mod events;
+
 /// Reads of the descriptor before the loop gets its turn.
-const READS_A_DRAIN: usize = 64;
-/// What nix gives the kernel room for. Were it less, events would be left behind: a test would say so.
-const READ_BYTES: usize = 4096;
+const READS_A_DRAIN: usize = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Target {
@@ -40,6 +43,7 @@ enum Target {
 #[derive(Debug)]
 pub struct InotifyObserver {
     inotify: Inotify,
+    events: Events,
     /// A watch belongs to an inode: two ids of one inode share it.
     targets: FxHashMap<i32, Vec<Target>>,
     files: FxHashMap<FileId, WatchDescriptor>,
@@ -54,6 +58,7 @@ impl InotifyObserver {
             .map_err(|errno| explain(errno, Path::new("/proc/self/fd")))?;
         Ok(Self {
             inotify,
+            events: Events::new(),
             targets: FxHashMap::default(),
             files: FxHashMap::default(),
             directories: FxHashMap::default(),
@@ -90,30 +95,25 @@ impl InotifyObserver {
         }
     }
 
-    fn translate(&self, event: InotifyEvent, hints: &mut Vec<Hint>) {
-        let InotifyEvent { wd, mask, cookie, name } = event;
-        if mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
+    fn translate(&self, event: &Event, hints: &mut Vec<Hint>) {
+        if event.mask.contains(AddWatchFlags::IN_Q_OVERFLOW) {
             return hints.push(Hint::LookAtEverything);
         }
         // A watch that was just removed may have events queued still.
-        let Some(targets) = self.targets.get(&wd.as_raw()) else { return };
+        let Some(targets) = self.targets.get(&event.watch) else { return };
         for target in targets {
             match *target {
                 Target::File(file) => hints.push(Hint::Appended { file, time_ns: None }),
                 Target::Directory(directory) => {
-                    hints.extend(directory_hint(directory, mask, cookie, name.as_ref()));
+                    hints.extend(directory_hint(directory, event));
                 }
             }
         }
     }
 }
 
-fn directory_hint(
-    directory: DirectoryId,
-    mask: AddWatchFlags,
-    cookie: u32,
-    name: Option<&OsString>,
-) -> Option<Hint> {
+fn directory_hint(directory: DirectoryId, event: &Event) -> Option<Hint> {
+    let Event { mask, cookie, name, .. } = event;
     let gone = AddWatchFlags::IN_DELETE_SELF
         | AddWatchFlags::IN_MOVE_SELF
         | AddWatchFlags::IN_UNMOUNT
@@ -122,11 +122,12 @@ fn directory_hint(
         return Some(Hint::DirectoryGone { directory });
     }
     // No name: it is about the directory itself, whose own attributes do not matter here.
-    let name = name?.clone();
-    let cookie = Cookie(cookie.into());
-    let change = if mask.contains(AddWatchFlags::IN_MODIFY) {
+    let name = name.clone()?;
+    if mask.contains(AddWatchFlags::IN_MODIFY) {
         return Some(Hint::EntryWritten { directory, name });
-    } else if mask.contains(AddWatchFlags::IN_CREATE) {
+    }
+    let cookie = Cookie((*cookie).into());
+    let change = if mask.contains(AddWatchFlags::IN_CREATE) {
         Change::Came
     } else if mask.contains(AddWatchFlags::IN_MOVED_FROM) {
         Change::MovedFrom(cookie)
@@ -137,7 +138,7 @@ fn directory_hint(
     } else {
         Change::Unknown
     };
-    Some(Hint::Entry { directory, name, change })
+    Some(Hint::Entry { directory, name: OsString::from_vec(name.into()), change })
 }
 
 impl Observer for InotifyObserver {
@@ -206,31 +207,22 @@ impl Observer for InotifyObserver {
 
     fn drain(&mut self, hints: &mut Vec<Hint>) -> io::Result<bool> {
         for _ in 0..READS_A_DRAIN {
-            match self.inotify.read_events() {
-                Ok(events) => {
-                    let is_last = have_room_left(&events);
+            match self.events.read(&self.inotify) {
+                Ok((events, are_all)) => {
                     for event in events {
-                        self.translate(event, hints);
+                        self.translate(&event, hints);
                     }
-                    if is_last {
+                    if are_all {
                         return Ok(false);
                     }
                 }
-                Err(Errno::EAGAIN) => return Ok(false),
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(errno.into()),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(true)
     }
-}
-
-/// Whether the longest event would have fitted behind these, too, had there been one more: then there was none.
-fn have_room_left(events: &[InotifyEvent]) -> bool {
-    const HEADER: usize = size_of::<libc::inotify_event>();
-    let name_bytes = |name: &OsString| (name.len() + 1).next_multiple_of(HEADER);
-    let bytes: usize = events.iter().map(|event| HEADER + event.name.as_ref().map_or(0, name_bytes)).sum();
-    bytes + HEADER + (NAME_MAX + 1).next_multiple_of(HEADER) <= READ_BYTES
 }
 
 /// The value of a limit, as sysctl(8) names it.
@@ -304,13 +296,13 @@ mod tests {
             let opened = File::open(dir.path()).unwrap();
             observer.follow_directory(DirectoryId(7), dir.path(), opened.as_fd(), Interest::Entries).unwrap();
             let name = "x".repeat(length);
-            for events in 1..=500 {
+            for events in 1..=1500 {
                 File::create(dir.path().join(&name)).unwrap();
                 fs::remove_file(dir.path().join(&name)).unwrap();
-                if events % 100 == 0 {
+                if events % 300 == 0 {
                     let mut hints = Vec::new();
                     assert!(!observer.drain(&mut hints).unwrap());
-                    assert_eq!(hints.len(), 200, "names of {length} bytes");
+                    assert_eq!(hints.len(), 600, "names of {length} bytes");
                 }
             }
         }

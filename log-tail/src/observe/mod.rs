@@ -23,6 +23,7 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
 use tokio::io::{Interest as Readable, unix::AsyncFd};
 
 pub use self::writer::{Claim, Writer};
@@ -45,8 +46,9 @@ pub enum Hint {
     Written { file: FileId, writer: Arc<Writer>, bytes: Range<u64>, last: Option<Claim> },
     /// Nobody has the file open for writing any more: see [`Observer::tell_close`].
     Closed { file: FileId },
-    /// The file with this name in this directory may have new bytes.
-    EntryWritten { directory: DirectoryId, name: OsString },
+    /// The file with this name in this directory may have new bytes. The name shares its memory with others: it may come
+    /// with every write.
+    EntryWritten { directory: DirectoryId, name: Bytes },
     /// The file was truncated. `cut_off_bytes`: see [`Answer::cut_off_bytes`]; 0 where nobody knows.
     Truncated { file: FileId, cut_off_bytes: u64 },
     /// The file bears another name.

@@ -9,15 +9,19 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::output::{Format, Queue};
 use crate::record::{Block, Source};
 
+/// Headers are made in memory of so many bytes at a time, because there may be one for every line.
+const HEADERS_BYTES: usize = 8192;
+
 /// The text format.
 #[derive(Debug)]
 pub struct Text {
-    headers: bool,
+    /// Where headers are made, if there are any.
+    headers: Option<BytesMut>,
     last: Option<Last>,
 }
 
@@ -41,7 +45,7 @@ impl Text {
     /// under the same name needs none.
     #[must_use]
     pub fn new(headers: bool) -> Self {
-        Self { headers, last: None }
+        Self { headers: headers.then(BytesMut::new), last: None }
     }
 }
 
@@ -51,9 +55,12 @@ impl Format for Text {
         if self.last.as_ref().is_some_and(|last| last.line_is_open && !last.goes_on_with(block)) {
             out.push(Bytes::from_static(b"\n"));
         }
-        let shown = self.last.as_ref().map(|last| last.source.path.as_path());
-        if self.headers && shown != Some(&block.source.path) {
-            out.push(header(&block.source.path, shown.is_none()));
+        if let Some(headers) = &mut self.headers {
+            // As they are written: to compare paths part by part takes longer than to write them.
+            let shown = self.last.as_ref().map(|last| last.source.path.as_os_str());
+            if shown != Some(block.source.path.as_os_str()) {
+                out.push(header(headers, &block.source.path, shown.is_none()));
+            }
         }
         out.push(block.bytes.clone());
         self.last = Some(Last {
@@ -64,9 +71,17 @@ impl Format for Text {
     }
 }
 
-fn header(path: &Path, is_first: bool) -> Bytes {
+fn header(headers: &mut BytesMut, path: &Path, is_first: bool) -> Bytes {
     let before: &[u8] = if is_first { b"==> " } else { b"\n==> " };
-    [before, path.as_os_str().as_bytes(), b" <==\n"].concat().into()
+    let parts = [before, path.as_os_str().as_bytes(), b" <==\n"];
+    let bytes = parts.iter().map(|part| part.len()).sum();
+    if headers.capacity() < bytes {
+        headers.reserve(HEADERS_BYTES.max(bytes));
+    }
+    for part in parts {
+        headers.extend_from_slice(part);
+    }
+    headers.split().freeze()
 }
 
 #[cfg(test)]
