@@ -1,6 +1,6 @@
 //! What every byte and every hint goes through, one by one: for `benches/hot.rs`, and for nobody else.
 
-use std::{fs::File, io, num::NonZeroUsize, path::PathBuf, sync::Arc, time::SystemTime};
+use std::{fs::File, io, num::NonZeroUsize, path::Path, sync::Arc, time::SystemTime};
 
 use bytes::{Buf as _, Bytes};
 
@@ -21,7 +21,7 @@ pub struct Block(record::Block);
 impl Block {
     /// Of bytes that end with a line.
     pub fn new(bytes: Vec<u8>) -> Self {
-        let source = Source { path: PathBuf::from("/var/log/app.log"), dev: 2049, inode: 7, number: 1 };
+        let source = Source { path: Path::new("/var/log/app.log").into(), dev: 2049, inode: 7, number: 1 };
         let (source, bytes) = (Arc::new(source), Bytes::from(bytes));
         Self(record::Block { source, offset: 0, bytes, ending: Ending::Newline, written: Written::Unknown })
     }

@@ -309,7 +309,7 @@ mod tests {
     }
 
     fn block(offset: u64, bytes: &'static [u8]) -> Block {
-        let source = Arc::new(Source { path: "a".into(), dev: 1, inode: 2, number: 0 });
+        let source = Arc::new(Source { path: std::path::Path::new("a").into(), dev: 1, inode: 2, number: 0 });
         let (bytes, ending) = (Bytes::from_static(bytes), Ending::Newline);
         Block { source, offset, bytes, ending, written: Written::Unknown }
     }

@@ -81,8 +81,8 @@ impl Follower {
         let last = self.successions.copies;
         let Some(file) = self.file_mut(id).filter(|file| !file.copies.is_none()) else { return };
         // One that cuts off nothing parts no contents.
-        if file.copied_before.last().is_none_or(|before| before.cut_off_bytes < cut_off_bytes) {
-            file.copied_before.push(CopiedBefore { cut_off_bytes, last });
+        if file.passing.copied_before.last().is_none_or(|before| before.cut_off_bytes < cut_off_bytes) {
+            file.passing.copied_before.push(CopiedBefore { cut_off_bytes, last });
         }
     }
 
@@ -90,17 +90,17 @@ impl Follower {
     /// copied later is no copy of what they cut off.
     pub(super) fn leave_later_copies(&mut self, id: FileId, cut_off_bytes: u64) {
         let is_told = |file: &FollowedFile| {
-            file.copied_before.last().is_some_and(|last| last.cut_off_bytes >= cut_off_bytes)
+            file.passing.copied_before.last().is_some_and(|last| last.cut_off_bytes >= cut_off_bytes)
         };
         if !self.file(id).is_some_and(is_told) {
             // It is noted before it is told.
             self.take_told();
         }
         let Some(file) = self.file_mut(id) else { return };
-        let before = file.copied_before.iter().find(|before| before.cut_off_bytes >= cut_off_bytes);
+        let before = file.passing.copied_before.iter().find(|before| before.cut_off_bytes >= cut_off_bytes);
         // Not told where the ring was full, or the kernel skipped it: then content alone decides.
         file.copies.of_past = before.map_or(u64::MAX, |before| before.last);
-        file.copied_before.retain(|before| before.cut_off_bytes > cut_off_bytes);
+        file.passing.copied_before.retain(|before| before.cut_off_bytes > cut_off_bytes);
     }
 
     /// Whether this is named like an earlier generation of a followed name.
@@ -135,7 +135,7 @@ impl Follower {
     pub(super) fn was_compressed(&mut self, id: DirectoryId, name: &OsStr) {
         let Some(directory) = self.directories.get_mut(id) else { return };
         for compressed in siblings::compressed(name) {
-            let entry = directory.entries.get_mut(&compressed);
+            let entry = directory.entries.get_mut(compressed.as_os_str());
             if let Some(Bearer::Copy(number)) = entry.and_then(|entry| entry.bearer.as_mut()) {
                 *number = OLD;
             }
@@ -236,7 +236,7 @@ impl Follower {
             let start = position.read_to();
             let Some(copy) = self.add_generation(&name, found, position, None) else { continue };
             if let Some(file) = self.file_mut(copy) {
-                file.copy_of = Some((id, start));
+                file.passing.copy_of = Some((id, start));
             }
             self.finish_at_end(copy);
             if let Some(last) = last {
@@ -298,7 +298,7 @@ impl Follower {
         let file = self.file(id)?;
         let name = self.by_path.get(&file.source.path).and_then(|name| self.names.get(name.0));
         let place = name.and_then(|name| name.places.last().cloned());
-        place.or_else(|| Some((file.place.as_ref()?.0, file.source.path.file_name()?.to_owned())))
+        place.or_else(|| Some((file.place.as_ref()?.0, file.source.path.file_name()?.into())))
     }
 
     /// Where files are that came beside a followed one under the names of its generations.
@@ -313,7 +313,7 @@ impl Follower {
                 Some(Bearer::Copy(number))
                     if of_it.contains(number) && siblings::is_generation(name, &original) =>
                 {
-                    Some((number, directory.path.join(name)))
+                    Some((number, directory.path.join(&**name)))
                 }
                 _ => None,
             })

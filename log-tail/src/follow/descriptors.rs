@@ -9,6 +9,7 @@ use std::{
     num::NonZeroUsize,
     os::unix::fs::DirEntryExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use lru::LruCache;
@@ -138,12 +139,12 @@ impl Descriptors {
     pub fn get(
         &mut self,
         id: FileId,
-        path: &mut PathBuf,
+        path: &mut Arc<Path>,
         identity: Identity,
     ) -> Result<&File, NotFollowable> {
         if self.kept.contains_key(&id) {
             // Looked up twice: the borrow checker does not see that the other way returns.
-            return self.kept.get(&id).ok_or_else(|| NotFollowable::Missing(path.clone()));
+            return self.kept.get(&id).ok_or_else(|| NotFollowable::Missing(path.to_path_buf()));
         }
         if !self.open.contains(&id) {
             let file = match open_as(path, identity) {
@@ -156,7 +157,7 @@ impl Descriptors {
             let file = match file {
                 Err(NotFollowable::Missing(missing)) => {
                     let found = find_sibling(path, identity).ok_or(NotFollowable::Missing(missing))?;
-                    *path = found;
+                    *path = found.into();
                     open_as(path, identity)?
                 }
                 other => other?,
@@ -164,7 +165,7 @@ impl Descriptors {
             self.open.push(id, file);
         }
         self.open.get(&id).ok_or_else(|| NotFollowable::System {
-            path: path.clone(),
+            path: path.to_path_buf(),
             source: io::Error::other("no room for a descriptor"),
         })
     }
@@ -203,7 +204,7 @@ mod tests {
         let mut descriptors = Descriptors::with_room_for(2);
         let mut files: Vec<_> = (0..5)
             .map(|n| {
-                let path = dir.path().join(n.to_string());
+                let path: Arc<Path> = dir.path().join(n.to_string()).into();
                 let identity = made(&path);
                 (FileId(n), path, identity)
             })
@@ -223,7 +224,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut descriptors = Descriptors::with_room_for(9);
         for n in 0..5 {
-            let mut path = dir.path().join(n.to_string());
+            let mut path: Arc<Path> = dir.path().join(n.to_string()).into();
             let identity = made(&path);
             descriptors.get(FileId(n), &mut path, identity).unwrap();
         }
@@ -239,13 +240,13 @@ mod tests {
     fn a_file_that_has_no_name_any_more_stays_open() {
         let dir = tempfile::tempdir().unwrap();
         let mut descriptors = Descriptors::with_room_for(3);
-        let mut gone = dir.path().join("gone");
+        let mut gone: Arc<Path> = dir.path().join("gone").into();
         let identity = made(&gone);
         descriptors.get(FileId(9), &mut gone, identity).unwrap();
         descriptors.hold_on(FileId(9));
         fs::remove_file(&gone).unwrap();
         for n in 0..5 {
-            let mut path = dir.path().join(n.to_string());
+            let mut path: Arc<Path> = dir.path().join(n.to_string()).into();
             let identity = made(&path);
             descriptors.get(FileId(n), &mut path, identity).unwrap();
         }
@@ -257,14 +258,15 @@ mod tests {
     #[test]
     fn a_file_renamed_while_closed_is_found_by_its_present_name() {
         let dir = tempfile::tempdir().unwrap();
-        let (mut path, renamed) = (dir.path().join("app.log"), dir.path().join("app.log.1"));
+        let renamed = dir.path().join("app.log.1");
+        let mut path: Arc<Path> = dir.path().join("app.log").into();
         let identity = made(&path);
         fs::rename(&path, &renamed).unwrap();
         let other = made(&path);
         let mut descriptors = Descriptors::with_room_for(2);
         descriptors.get(FileId(1), &mut path, identity).unwrap();
-        assert_eq!(path, renamed);
-        let mut gone = dir.path().join("gone");
+        assert_eq!(*path, *renamed);
+        let mut gone: Arc<Path> = dir.path().join("gone").into();
         assert!(descriptors.get(FileId(2), &mut gone, Identity { inode: other.inode + 1, ..other }).is_err());
     }
 }

@@ -1,16 +1,14 @@
 //! The directories in which something is to be heard: what is expected to happen in each.
 
-use std::{
-    ffi::{OsStr, OsString},
-    path::PathBuf,
-};
+use std::{ffi::OsStr, path::PathBuf, sync::Arc};
 
 use rustc_hash::FxHashMap;
 use slab::Slab;
 
 use super::{
     identity::Identity,
-    names::NameId,
+    names::{NameId, Names},
+    rare::Rare,
     succession::{Bearer, Place},
 };
 use crate::observe::DirectoryId;
@@ -32,11 +30,11 @@ pub enum Waiting {
 #[derive(Debug, Default)]
 pub struct Entry {
     /// The followed names that are reached through it.
-    pub names: Vec<NameId>,
+    pub names: Names,
     /// The inode that bears it, where that is followed.
     pub bearer: Option<Bearer>,
     /// The followed directories that are reached through it.
-    pub leads_to: Vec<DirectoryId>,
+    pub leads_to: Rare<Vec<DirectoryId>>,
 }
 
 impl Entry {
@@ -61,7 +59,7 @@ pub struct Directory {
     /// The inode that bore the path when it was opened.
     pub identity: Identity,
     /// Names in it that are followed, and those that followed inodes bear now.
-    pub entries: FxHashMap<OsString, Entry>,
+    pub entries: FxHashMap<Arc<OsStr>, Entry>,
     /// The entries through which its path is reached.
     pub through: Vec<Place>,
     /// The observer tells of writes in it too, not only of its entries.
@@ -92,6 +90,11 @@ impl Directory {
     /// The followed names that are reached through its entries.
     pub fn names(&self) -> impl Iterator<Item = NameId> {
         self.entries.values().flat_map(|entry| &entry.names).copied()
+    }
+
+    /// The name of an entry, in the memory that is shared with others where there is one.
+    pub fn entry_name(&self, name: &OsStr) -> Arc<OsStr> {
+        self.entries.get_key_value(name).map_or_else(|| name.into(), |(known, _)| Arc::clone(known))
     }
 
     /// Forgets an entry that means nothing any more.

@@ -28,8 +28,13 @@ impl Follower {
             return;
         }
         let Some(file) = self.file_mut(id) else { return };
-        file.hold_until = None;
-        let before = std::mem::take(&mut file.before);
+        let before = match file.passing.where_there() {
+            Some(passing) => {
+                passing.hold_until = None;
+                std::mem::take(&mut passing.before)
+            }
+            None => Vec::new(),
+        };
         let is_bare = std::mem::take(&mut file.sealed) && file.names.is_empty();
         let finish = file.finish || (is_bare && !self.is_in_line(id));
         for later in before {
@@ -47,7 +52,7 @@ impl Follower {
     /// asked of nobody, it is so. Sees to it that it is asked again.
     fn is_drained(&mut self, id: FileId) -> bool {
         let Some(file) = self.file(id) else { return true };
-        let patience = file.hold_until.or(file.leaves_at.filter(|_| file.names.is_empty()));
+        let patience = file.passing.hold_until.or(file.passing.leaves_at.filter(|_| file.names.is_empty()));
         let Some(until) = patience.filter(|_| !file.finish && !file.sealed) else { return true };
         let now = Instant::now();
         if self.stopping || now >= until {
@@ -64,12 +69,12 @@ impl Follower {
                 self.queue(id);
             }
             Writers::Some => {
-                let Some(file) = self.file_mut(id).filter(|file| !file.before.is_empty()) else {
+                let Some(file) = self.file_mut(id).filter(|file| !file.passing.before.is_empty()) else {
                     // Nobody waits: it is asked when the grace time is over.
                     return false;
                 };
-                let at = if is_told { until } else { until.min(now + file.ask_after) };
-                file.ask_after = (file.ask_after * 2).min(ASK_AT_LEAST_EVERY);
+                let at = if is_told { until } else { until.min(now + file.passing.ask_after) };
+                file.passing.ask_after = (file.passing.ask_after * 2).min(ASK_AT_LEAST_EVERY);
                 self.asks.push((at, id));
             }
             Writers::Unknown => self.asks.push((until, id)),
@@ -108,7 +113,7 @@ impl Follower {
         // A line that may go on is left to the next run.
         let left = self.stopping && self.memory.is_kept && file.stream.is_none();
         // Nor is half a line handed on that was being written when its copy was made: the rest is lost.
-        let rest = if left || file.copy_of.is_some() { None } else { file.position.give_up_rest() };
+        let rest = if left || file.passing.copy_of.is_some() { None } else { file.position.give_up_rest() };
         if let Some((offset, rest)) = rest {
             let block = file.block(offset, rest, Ending::EndOfFile);
             self.hand_on(block);
@@ -121,10 +126,10 @@ impl Follower {
             self.memory.departed.insert(number, Known { finished, ..file.known() });
             self.memory.touched.push((number, None));
         }
-        let FollowedFile { identity, position, copy_of, source, .. } = file;
+        let FollowedFile { identity, position, passing, source, .. } = file;
         // A name that a pattern matched was kept for it.
         self.doubtful.extend(self.by_path.get(&source.path));
-        if let Some((original, start)) = copy_of {
+        if let Some((original, start)) = passing.copy_of {
             let exact = self.lost_is_exact(original);
             if let Some(original) = self.file_mut(original) {
                 // Less than none where half a line had been read, and the copy does not hold its end.
@@ -145,14 +150,14 @@ impl Follower {
         self.leaving.push_back((at, id));
         let size = self.size(id);
         if let Some(file) = self.file_mut(id) {
-            file.leaves_at = Some(at);
-            file.leaves_with = size;
+            file.passing.leaves_at = Some(at);
+            file.passing.leaves_with = size;
         }
     }
 
     /// The grace time given at that moment is over: lets the file go, unless it bears a name again.
     pub(super) fn leave(&mut self, id: FileId, at: Instant) {
-        if self.file(id).is_none_or(|file| !file.names.is_empty() || file.leaves_at != Some(at)) {
+        if self.file(id).is_none_or(|file| !file.names.is_empty() || file.passing.leaves_at != Some(at)) {
             return;
         }
         let is_written = match self.writers(id) {
@@ -160,7 +165,7 @@ impl Follower {
             Writers::None => false,
             // Another user's file: all there is to go by is that somebody wrote to it meanwhile.
             Writers::Unknown => {
-                let (before, size) = (self.file(id).and_then(|file| file.leaves_with), self.size(id));
+                let (before, size) = (self.file(id).and_then(|file| file.passing.leaves_with), self.size(id));
                 size.is_some() && size != before
             }
         };

@@ -1,7 +1,7 @@
 //! The files to read, and the order in which they are: whose turn it is, and what has to come first.
 
 use std::{
-    path::PathBuf,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -9,17 +9,19 @@ use std::{
 use bytes::Bytes;
 
 use super::{
-    Follower, Identity, NameId, NotFollowable, Rotation,
+    Follower, Identity, NotFollowable, Rotation,
     claims::Claims,
     copies::{CopiedBefore, Copies},
+    names::Names,
+    rare::{Nothing, Rare},
     reader::{Input, Position, Step},
     resume::Known,
     stream::Stream,
     succession::Place,
-    truncation::Told,
+    truncation::{Told, Truncations},
 };
 use crate::{
-    observe::FileId,
+    observe::{Answer, FileId},
     record::{Block, Ending, Item, Source, Written},
 };
 
@@ -40,48 +42,32 @@ pub(super) struct FollowedFile {
     /// `FS_IOC_GETVERSION`, where anything is remembered of it.
     pub generation: Option<u32>,
     /// A name it bears, or bore when that was last known.
-    pub path: PathBuf,
+    pub path: Arc<Path>,
     /// The entry of a followed directory that bears it.
     pub place: Option<Place>,
     pub position: Position,
     /// The followed names it bears.
-    pub names: Vec<NameId>,
+    pub names: Names,
     /// In `ready`.
     pub queued: bool,
     /// The observer was told, since the last hint, that it will be read.
     pub answered: bool,
-    /// Must be drained before these are read.
-    pub before: Vec<FileId>,
-    /// How long these may be kept waiting.
-    pub hold_until: Option<Instant>,
+    /// What is to be remembered of it while it is rotated or truncated.
+    pub passing: Rare<Passing>,
     /// Since when its last line is known to wait for its newline.
     pub waiting_since: Option<Instant>,
     /// Nobody has it open for writing.
     pub sealed: bool,
-    /// How long to wait before asking again who has it open for writing.
-    pub ask_after: Duration,
     /// How many others have to be drained before it is read.
     pub waits_for: u32,
     /// Stands in a name's line behind an inode that is still to be opened.
     pub in_line: bool,
     /// To be let go when its end is reached: it has lost its last name and its grace time is over.
     pub finish: bool,
-    /// When its grace time is over, where it has lost its last name.
-    pub leaves_at: Option<Instant>,
-    /// Its size in bytes when it was given that time.
-    pub leaves_with: Option<u64>,
-    /// Since when it differs from what was read, and no truncation has been told.
-    pub untold_since: Option<Instant>,
-    /// The file it is a copy of, and from which byte on it was read.
-    pub copy_of: Option<(FileId, u64)>,
     /// Where its bytes come from instead of its descriptor: a compressed generation.
     pub stream: Option<Stream>,
-    /// What the kernel has told of truncations so far, where that is half of it.
-    pub told: Told,
     /// The copies that may hold something of it that is to be read.
     pub copies: Copies,
-    /// Of each truncation that is told and not yet made something of.
-    pub copied_before: Vec<CopiedBefore>,
     /// Bytes that truncations cut off before they were read, and that were not reported yet. Less than
     /// none while the kernel program has noted one half of a truncation, and not the other.
     pub lost_bytes: i64,
@@ -97,6 +83,53 @@ pub(super) struct FollowedFile {
     pub written_ns: Option<u64>,
     /// Who wrote what is to be handed on, where that is told.
     pub claims: Option<Box<Claims>>,
+}
+
+/// Of a file that is rotated or truncated.
+#[derive(Debug)]
+pub(super) struct Passing {
+    /// It must be drained before these are read.
+    pub before: Vec<FileId>,
+    /// How long these may be kept waiting.
+    pub hold_until: Option<Instant>,
+    /// How long to wait before asking again who has it open for writing.
+    pub ask_after: Duration,
+    /// When its grace time is over, where it has lost its last name.
+    pub leaves_at: Option<Instant>,
+    /// Its size in bytes when it was given that time.
+    pub leaves_with: Option<u64>,
+    /// Since when it differs from what was read, and no truncation has been told.
+    pub untold_since: Option<Instant>,
+    /// The file it is a copy of, and from which byte on it was read.
+    pub copy_of: Option<(FileId, u64)>,
+    /// Of each truncation that is told and not yet made something of.
+    pub copied_before: Vec<CopiedBefore>,
+    /// What the kernel has told of truncations so far, where that is half of it.
+    pub told: Told,
+}
+
+impl Passing {
+    const NOTHING: Self = Self {
+        before: Vec::new(),
+        hold_until: None,
+        ask_after: ASK_AFTER,
+        leaves_at: None,
+        leaves_with: None,
+        untold_since: None,
+        copy_of: None,
+        copied_before: Vec::new(),
+        told: Told::NOTHING,
+    };
+}
+
+impl Default for Passing {
+    fn default() -> Self {
+        Self::NOTHING
+    }
+}
+
+impl Nothing for Passing {
+    const NOTHING: &'static Self = &Self::NOTHING;
 }
 
 impl Follower {
@@ -145,11 +178,11 @@ impl Follower {
         }
         let hold_until = Instant::now() + self.settings.rotate_wait;
         let Some(file) = self.file_mut(first) else { return };
-        if file.before.contains(&later) {
+        if file.passing.before.contains(&later) {
             return;
         }
-        file.before.push(later);
-        file.hold_until.get_or_insert(hold_until);
+        file.passing.before.push(later);
+        file.passing.hold_until.get_or_insert(hold_until);
         if let Some(file) = self.file_mut(later) {
             file.waits_for += 1;
         }
@@ -157,7 +190,7 @@ impl Follower {
     }
 
     fn comes_before(&self, first: FileId, later: FileId) -> bool {
-        let before = self.file(first).map(|file| file.before.as_slice()).unwrap_or_default();
+        let before = self.file(first).map(|file| file.passing.before.as_slice()).unwrap_or_default();
         before.iter().any(|next| *next == later || self.comes_before(*next, later))
     }
 
@@ -252,11 +285,11 @@ impl Follower {
                 self.collapsed(id, answer.collapsed_bytes);
             }
             let Some(file) = self.files.get_mut(id.0 as usize) else { return Turn::Over };
-            if let Some(told) = file.told.with(answer) {
+            if let Some(told) = file.told(answer) {
                 self.truncation_told(id, told);
                 return Turn::GoOn;
             }
-            if file.told.is_half() {
+            if file.passing.told.is_half() {
                 // The other half is being written at this moment.
                 file.answered = false;
                 return Turn::GoOn;
@@ -304,7 +337,7 @@ impl Follower {
         let Some(file) = self.files.get_mut(id.0 as usize) else { return Turn::Over };
         match step {
             Ok(Step::Block { offset, bytes, ending }) => {
-                file.untold_since = None;
+                file.told_of();
                 file.waiting_since = None;
                 self.descriptors.warm(id);
                 Turn::Block(file.block(offset, bytes, ending))
@@ -324,7 +357,7 @@ impl Follower {
             }
             Ok(Step::Rewritten) => self.rewritten(id),
             Err(source) => {
-                let path = file.path.clone();
+                let path = file.path.to_path_buf();
                 self.unreadable(id, &NotFollowable::System { path, source })
             }
         }
@@ -378,25 +411,17 @@ impl FollowedFile {
             generation: None,
             place: None,
             position,
-            names: Vec::new(),
+            names: Names::new(),
             queued: false,
             answered: false,
-            before: Vec::new(),
+            passing: Rare::default(),
             waits_for: 0,
             in_line: false,
-            hold_until: None,
             waiting_since: None,
             sealed: false,
-            ask_after: ASK_AFTER,
             finish: false,
-            leaves_at: None,
-            leaves_with: None,
-            untold_since: None,
-            copy_of: None,
             copies: Copies::NONE,
-            copied_before: Vec::new(),
             stream: None,
-            told: Told::default(),
             lost_bytes: 0,
             lost_is_least: false,
             truncated: false,
@@ -407,12 +432,25 @@ impl FollowedFile {
         }
     }
 
+    /// Takes what is told of its truncations; returns it where that is all of it.
+    fn told(&mut self, answer: Answer) -> Option<Truncations> {
+        let is_nothing = answer.truncated_to.is_none() && answer.cut_off_bytes == 0;
+        if is_nothing && self.passing.where_there().is_none() { None } else { self.passing.told.with(answer) }
+    }
+
+    /// It is what was read, or it is told what became of it.
+    pub fn told_of(&mut self) {
+        if let Some(passing) = self.passing.where_there() {
+            passing.untold_since = None;
+        }
+    }
+
     /// What is to be remembered of it, but for how far it was acknowledged.
     pub fn known(&self) -> Known {
         Known {
             number: self.source.number,
-            path: self.source.path.clone(),
-            located: self.path.clone(),
+            path: self.source.path.to_path_buf(),
+            located: self.path.to_path_buf(),
             identity: self.identity,
             generation: self.generation,
             offset: self.position.handed_on(),

@@ -94,16 +94,16 @@ impl Follower {
                 let metadata = file.metadata().ok()?;
                 let id = self.insert_file(path, file, &metadata, position, number);
                 let file = self.file_mut(id)?;
-                file.path = sibling.path;
+                file.path = sibling.path.into();
                 file.copies = Copies::NONE;
                 Some(id)
             }
             Content::Compressed(packed) => {
                 let Identity { device, inode, .. } = sibling.identity;
-                let source = Source { path: path.to_owned(), dev: device, inode, number };
+                let source = Source { path: self.shared_path(path), dev: device, inode, number };
                 let id = self.next_file();
                 let mut file = FollowedFile::new(id, source, sibling.identity, position);
-                file.path = sibling.path;
+                file.path = sibling.path.into();
                 file.finish = true;
                 file.stream = Some(Stream::new(packed.kind));
                 self.insert(file);

@@ -26,6 +26,7 @@ mod mounts;
 mod names;
 mod places;
 mod print;
+mod rare;
 pub mod reader;
 mod resume;
 mod route;
@@ -46,7 +47,8 @@ use std::{
     fmt,
     num::NonZeroUsize,
     os::unix::ffi::OsStrExt,
-    path::PathBuf,
+    path::Path,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -144,7 +146,7 @@ pub struct Follower {
     settings: FollowSettings,
     observer: Option<Box<dyn Observer>>,
     names: Slab<Name>,
-    by_path: FxHashMap<PathBuf, NameId>,
+    by_path: FxHashMap<Arc<Path>, NameId>,
     patterns: Vec<Pattern>,
     directories: Directories,
     files: Slab<FollowedFile>,

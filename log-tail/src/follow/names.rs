@@ -4,8 +4,11 @@ use std::{
     ffi::OsStr,
     fs::{self, File, Metadata},
     os::{fd::AsFd, unix::fs::MetadataExt},
-    path::{Path, PathBuf},
+    path::Path,
+    sync::Arc,
 };
+
+use smallvec::SmallVec;
 
 use super::{
     Follower, Identity, NotFollowable, Pattern, PatternError, PatternId, Rotation,
@@ -26,11 +29,14 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct NameId(pub usize);
 
+/// Mostly one.
+pub type Names = SmallVec<[NameId; 1]>;
+
 /// A name that is followed.
 #[derive(Debug)]
 pub(super) struct Name {
     /// As the user gave it, or as a pattern matched it.
-    pub path: PathBuf,
+    pub path: Arc<Path>,
     /// The file that bears it.
     pub bears: Option<FileId>,
     /// Where nobody bears it: who did last, and the number of that file, because ids are used again.
@@ -44,7 +50,7 @@ pub(super) struct Name {
     /// Reached through a symbolic link: its directory does not hear of writes.
     pub linked: bool,
     /// Where entries that concern it are heard.
-    pub places: Vec<Place>,
+    pub places: SmallVec<[Place; 1]>,
     /// What was last said about it, so that it is said once.
     pub said: Option<String>,
 }
@@ -97,19 +103,20 @@ impl Follower {
     }
 
     pub(super) fn insert_name(&mut self, path: &Path, explicit: bool) -> NameId {
+        let path: Arc<Path> = path.into();
         let name = Name {
-            path: path.to_owned(),
+            path: Arc::clone(&path),
             bears: None,
             last_bore: None,
             unsure: false,
             line: Vec::new(),
             explicit,
             linked: false,
-            places: Vec::new(),
+            places: SmallVec::new(),
             said: None,
         };
         let id = NameId(self.names.insert(name));
-        self.by_path.insert(path.to_owned(), id);
+        self.by_path.insert(path, id);
         self.place(id);
         id
     }
@@ -262,7 +269,9 @@ impl Follower {
             if goes_on && file.stream.is_none() {
                 // It may have lost its last name before, and have been about to be let go.
                 file.finish = false;
-                file.leaves_at = None;
+                if let Some(passing) = file.passing.where_there() {
+                    passing.leaves_at = None;
+                }
             }
         }
         if let Some(old) = before
@@ -347,7 +356,8 @@ impl Follower {
         number: u64,
     ) -> FileId {
         let end = (self.observer.is_none() || self.stopping).then_some(metadata.len());
-        let source = Source { path: path.to_owned(), dev: metadata.dev(), inode: metadata.ino(), number };
+        let source =
+            Source { path: self.shared_path(path), dev: metadata.dev(), inode: metadata.ino(), number };
         let id = self.next_file();
         let changed = !position.is_in(&descriptor);
         // What lies in a file that changed is not what was read: its copy would not be known by it.
@@ -368,6 +378,11 @@ impl Follower {
             self.changed_meanwhile(id, metadata.len());
         }
         id
+    }
+
+    /// The path of a name, in the memory that is shared with it.
+    pub(super) fn shared_path(&self, path: &Path) -> Arc<Path> {
+        self.by_path.get_key_value(path).map_or_else(|| path.into(), |(known, _)| Arc::clone(known))
     }
 
     /// The id that the file has which is inserted next.

@@ -8,8 +8,11 @@ use std::{
     io,
     os::{fd::AsFd, unix::fs::OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Instant,
 };
+
+use smallvec::SmallVec;
 
 use super::{
     Follower, Identity, NameId, PatternId, RECHECK_AFTER, Waiting, directories::Directory, identity,
@@ -28,9 +31,9 @@ impl Follower {
         let path = name.path.clone();
         name.linked = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_symlink());
         let before = std::mem::take(&mut name.places);
-        let mut places: Vec<Place> = Vec::with_capacity(1);
-        for place in if name.linked { links_of(&path) } else { vec![path] } {
-            let Some(entry) = place.file_name().map(OsStr::to_owned) else { continue };
+        let mut places: SmallVec<[Place; 1]> = SmallVec::new();
+        for place in if name.linked { links_of(&path) } else { vec![path.to_path_buf()] } {
+            let Some(entry) = place.file_name().map(Arc::from) else { continue };
             if let Some(directory) = self.parent_or_wait(&place, Waiting::Name(id)) {
                 self.hear_writes(directory);
                 places.push((directory, entry));
@@ -44,13 +47,13 @@ impl Follower {
                 }
             }
         }
-        self.unplace(id, before.into_iter().filter(|place| !places.contains(place)).collect());
+        self.unplace(id, before.into_iter().filter(|place| !places.contains(place)));
         if let Some(name) = self.names.get_mut(id.0) {
             name.places = places;
         }
     }
 
-    pub(super) fn unplace(&mut self, id: NameId, places: Vec<(DirectoryId, OsString)>) {
+    pub(super) fn unplace(&mut self, id: NameId, places: impl IntoIterator<Item = Place>) {
         for (directory, entry) in places {
             let Some(found) = self.directories.get_mut(directory) else { continue };
             if let Some(entry) = found.entries.get_mut(&entry) {
@@ -113,6 +116,7 @@ impl Follower {
             if parent == path {
                 continue;
             }
+            let entry: Arc<OsStr> = entry.into();
             // Where it cannot be listened to, the sweep will notice.
             let Ok(parent) = self.directory(&parent) else { continue };
             if let Some(directory) = self.directories.get_mut(parent) {
@@ -183,8 +187,10 @@ impl Follower {
     fn leave_route(&mut self, id: DirectoryId, through: Vec<Place>) {
         for (parent, entry) in through {
             let Some(directory) = self.directories.get_mut(parent) else { continue };
-            if let Some(entry) = directory.entries.get_mut(&entry) {
-                entry.leads_to.retain(|other| *other != id);
+            if let Some(leads_to) =
+                directory.entries.get_mut(&entry).and_then(|entry| entry.leads_to.where_there())
+            {
+                leads_to.retain(|other| *other != id);
             }
             directory.forget_idle(&entry);
             self.drop_idle(parent);
@@ -201,7 +207,7 @@ impl Follower {
         }
         let entry = directory.entries.get(name);
         self.doubtful.extend(entry.into_iter().flat_map(|entry| &entry.names));
-        let leads_to = entry.map(|entry| entry.leads_to.clone()).unwrap_or_default();
+        let leads_to = entry.map(|entry| entry.leads_to.to_vec()).unwrap_or_default();
         let waiting = std::mem::take(&mut directory.waiting);
         let patterns = directory.patterns.clone();
         let path = directory.path.join(name);
@@ -271,7 +277,7 @@ impl Follower {
         }
         // Everything that is reached through it may be another now.
         let below: Vec<DirectoryId> =
-            gone.entries.values().flat_map(|entry| &entry.leads_to).copied().collect();
+            gone.entries.values().flat_map(|entry| entry.leads_to.iter()).copied().collect();
         self.leave_route(id, gone.through.clone());
         for directory in below {
             self.doubt_directory(directory);
@@ -343,7 +349,7 @@ impl Follower {
             return None;
         }
         let path = as_written(&directory.path.join(name)).to_owned();
-        (!self.by_path.contains_key(&path)).then_some(path)
+        (!self.by_path.contains_key(path.as_path())).then_some(path)
     }
 
     /// `start`: where to start in it, when following starts; later, files are read from their beginning.

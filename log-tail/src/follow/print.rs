@@ -231,6 +231,10 @@ impl Print {
         match self.marks.binary_search_by_key(&mark.end, |other| other.end) {
             Ok(same) => self.marks[same] = mark,
             Err(place) => {
+                if self.marks.capacity() == 0 {
+                    // All that there is of a file to which nothing is added.
+                    self.marks.reserve_exact(1);
+                }
                 self.marks.insert(place, mark);
                 if self.marks.len() > MOST_MARKS {
                     self.thin();

@@ -306,9 +306,10 @@ impl Reader {
         let shared = before < COPIED_BYTES;
         let mut buffer = std::mem::take(if shared { &mut self.block } else { &mut position.held });
         if shared {
-            // What small reads leave of it is good for more of them, although what they gave is on its way still.
-            if buffer.capacity() < before + LEAST_ROOM_BYTES {
-                buffer.reserve(COPIED_BYTES + BLOCK_BYTES);
+            // Where what was read is on its way still, what small reads have left of the block is good for more of them.
+            let room = COPIED_BYTES + BLOCK_BYTES;
+            if !buffer.try_reclaim(room) && buffer.capacity() < before + LEAST_ROOM_BYTES {
+                buffer.reserve(room);
             }
             buffer.extend_from_slice(&position.held);
         } else {

@@ -121,7 +121,10 @@ impl Follower {
     pub(super) fn remembered_matches(&self, pattern: PatternId) -> Vec<PathBuf> {
         let pattern = &self.patterns[pattern.0];
         let paths = self.memory.by_path.keys();
-        paths.filter(|path| !self.by_path.contains_key(*path) && pattern.matches(path)).cloned().collect()
+        paths
+            .filter(|path| !self.by_path.contains_key(path.as_path()) && pattern.matches(path))
+            .cloned()
+            .collect()
     }
 
     /// Files that are new, or that bear another name now, since this was last asked: their numbers, and where
@@ -190,7 +193,7 @@ impl Follower {
         let list = self.memory.by_path.get_mut(&path)?;
         let known = list.remove(list.iter().position(is_it)?);
         if list.is_empty() {
-            self.memory.by_path.remove(&path);
+            self.memory.by_path.remove(&*path);
         }
         Some(known)
     }
@@ -199,7 +202,7 @@ impl Follower {
     /// the name.
     pub(super) fn resume(&mut self, id: NameId) -> bool {
         let Some(path) = self.names.get(id.0).map(|name| name.path.clone()) else { return false };
-        let Some(list) = self.memory.by_path.get(&path).cloned() else { return false };
+        let Some(list) = self.memory.by_path.get(&*path).cloned() else { return false };
         let siblings = siblings::rotated(&path).unwrap_or_else(|error| {
             self.notice(error);
             self.memory.unsearched.extend(list.iter().map(|known| known.number));
@@ -250,7 +253,7 @@ impl Follower {
         for known in unread {
             self.memory.elsewhere.insert(known.identity, known);
         }
-        self.memory.by_path.remove(&path);
+        self.memory.by_path.remove(&*path);
         true
     }
 
@@ -321,7 +324,7 @@ impl Follower {
             {
                 let id = self.take_up(path, file, &metadata, Start::FromByte(1), false, None).ok()?;
                 if let Some(file) = self.file_mut(id) {
-                    place.clone_into(&mut file.path);
+                    file.path = place.into();
                 }
                 return Some((id, beside.cloned()));
             }

@@ -1,7 +1,7 @@
 //! The content of a compressed file as it is read. Its decoder is made when its turn comes: of many that wait for
 //! theirs, each takes a descriptor at most, and that may be closed to make room.
 
-use std::{io, path::PathBuf};
+use std::{io, path::Path, sync::Arc};
 
 use super::{
     Identity, NotFollowable,
@@ -30,7 +30,7 @@ impl Stream {
     pub fn decoder(
         &mut self,
         descriptors: &mut Descriptors,
-        (id, path, identity): (FileId, &mut PathBuf, Identity),
+        (id, path, identity): (FileId, &mut Arc<Path>, Identity),
         offset: u64,
     ) -> Result<&mut Decoder, NotFollowable> {
         let decoder = if let Some(decoder) = self.decoder.take() {
@@ -42,7 +42,7 @@ impl Stream {
             let shorter = || io::Error::other("it is shorter than what was read of it");
             let skipped =
                 decoder.skip_to(offset).and_then(|is_there| is_there.then_some(()).ok_or_else(shorter));
-            skipped.map_err(|source| NotFollowable::System { path: path.clone(), source })?;
+            skipped.map_err(|source| NotFollowable::System { path: path.to_path_buf(), source })?;
             Box::new(decoder)
         };
         Ok(self.decoder.insert(decoder))

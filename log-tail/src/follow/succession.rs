@@ -5,9 +5,10 @@
 //! bore the name for a moment only and was renamed twice since.
 
 use std::{
-    ffi::{OsStr, OsString},
+    ffi::OsStr,
     fs::{File, Metadata},
     path::PathBuf,
+    sync::Arc,
     time::Instant,
 };
 
@@ -22,8 +23,8 @@ use super::{
 };
 use crate::observe::{Change, Cookie, DirectoryId, FileId};
 
-/// An entry of a followed directory.
-pub(super) type Place = (DirectoryId, OsString);
+/// An entry of a followed directory. Its name shares its memory: for each file, several remember it.
+pub(super) type Place = (DirectoryId, Arc<OsStr>);
 
 /// An index of an inode that was told of and has not been opened yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -161,14 +162,15 @@ impl Follower {
             return;
         };
         let Some(directory) = self.directories.get_mut(id) else { return };
-        let before = directory.entries.entry(name.to_owned()).or_default().bearer.replace(bearer);
+        let name = directory.entry_name(name);
+        let before = directory.entries.entry(Arc::clone(&name)).or_default().bearer.replace(bearer);
         if let Some(replaced) = before.filter(|before| *before != bearer) {
             self.set_place(replaced, None);
             if !names.is_empty() {
                 self.copied_no_more(replaced);
             }
         }
-        self.set_place(bearer, Some((id, name.to_owned())));
+        self.set_place(bearer, Some((id, name)));
         for name in names {
             self.line_up(name, bearer);
         }
@@ -220,8 +222,8 @@ impl Follower {
                 } else {
                     self.descriptors.let_loose(id);
                 }
-                if let Some(path) = path.filter(|path| *path != file.path) {
-                    file.path = path;
+                if let Some(path) = path.filter(|path| **path != *file.path) {
+                    file.path = path.into();
                     if self.memory.is_kept {
                         self.memory.touched.push((file.source.number, None));
                     }
@@ -259,7 +261,7 @@ impl Follower {
     }
 
     pub(super) fn path_of(&self, (directory, name): &Place) -> Option<PathBuf> {
-        Some(as_written(&self.directories.get(*directory)?.path.join(name)).to_owned())
+        Some(as_written(&self.directories.get(*directory)?.path.join(&**name)).to_owned())
     }
 
     /// Nobody knows what became of the names in a directory.

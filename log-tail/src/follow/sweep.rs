@@ -148,7 +148,7 @@ impl Follower {
             self.written(id, None);
             if let Some(file) = self.file_mut(id) {
                 // Nobody will tell either why it is another.
-                file.untold_since = now.checked_sub(WORD_TAKES);
+                file.passing.untold_since = now.checked_sub(WORD_TAKES);
             }
         }
         let suspected = std::mem::take(&mut self.suspects.names);

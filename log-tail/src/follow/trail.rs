@@ -78,6 +78,10 @@ impl Trail {
             let Some(newline) = memchr::memchr(b'\n', rest) else { break };
             let end = skipped + newline + 1;
             let start = memchr::memrchr(b'\n', &lines[..end - 1]).map_or(0, |before| before + 1);
+            if self.ends.capacity() == 0 {
+                // All that there is of a file of one line.
+                self.ends.reserve_exact(1);
+            }
             self.ends.extend(End::of(offset + end as u64, &lines[start..end]));
             if self.ends.len() > self.most {
                 self.thin();

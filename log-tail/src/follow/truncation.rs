@@ -42,6 +42,9 @@ pub(super) struct Told {
 }
 
 impl Told {
+    /// Nothing was ever told.
+    pub const NOTHING: Self = Self { to: None, cut_off_bytes: 0, accounted_bytes: 0, halves: 0 };
+
     /// Takes what is told; returns it where both halves are there.
     pub fn with(&mut self, answer: Answer) -> Option<Truncations> {
         self.to = [self.to, answer.truncated_to].into_iter().flatten().min();
@@ -102,7 +105,7 @@ impl Follower {
     pub(super) fn truncation_told(&mut self, id: FileId, told: Truncations) {
         self.leave_later_copies(id, told.cut_off_bytes);
         let Some(file) = self.file_mut(id) else { return };
-        file.untold_since = None;
+        file.told_of();
         let read_to = file.position.read_to();
         let told_to = told.to.unwrap_or(read_to);
         let to = told_to.min(read_to);
@@ -126,13 +129,13 @@ impl Follower {
         if tells {
             // The kernel's word may be on its way, and says from which byte on to read.
             let now = Instant::now();
-            let since = *file.untold_since.get_or_insert(now);
+            let since = *file.passing.untold_since.get_or_insert(now);
             if now - since < if is_under_way { TRUNCATION_TAKES } else { WORD_TAKES } {
                 file.answered = false;
                 self.asks.push((now + ASK_AFTER, id));
                 return Turn::Over;
             }
-            file.untold_since = None;
+            file.told_of();
         }
         let Some(file) = self.files.get_mut(id.0 as usize) else { return Turn::Over };
         let unchanged = match self.descriptors.get(id, &mut file.path, file.identity) {
@@ -158,7 +161,7 @@ impl Follower {
                 Turn::GoOn
             }
             Err(source) => {
-                let path = file.path.clone();
+                let path = file.path.to_path_buf();
                 self.unreadable(id, &NotFollowable::System { path, source })
             }
         }
@@ -181,7 +184,7 @@ impl Follower {
         let looked = match self.descriptors.get(id, &mut file.path, file.identity) {
             Ok(descriptor) => descriptor
                 .metadata()
-                .map_err(|source| NotFollowable::System { path: file.path.clone(), source }),
+                .map_err(|source| NotFollowable::System { path: file.path.to_path_buf(), source }),
             Err(error) => Err(error),
         };
         match looked {

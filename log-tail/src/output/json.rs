@@ -206,7 +206,7 @@ mod tests {
 
     fn source(path: &[u8]) -> Arc<Source> {
         Arc::new(Source {
-            path: OsStr::from_bytes(path).into(),
+            path: std::path::Path::new(OsStr::from_bytes(path)).into(),
             dev: libc::makedev(254, 3),
             inode: 42,
             number: 0,

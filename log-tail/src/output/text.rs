@@ -95,7 +95,7 @@ mod tests {
     use crate::record::{Ending, Written};
 
     fn source(path: &[u8], inode: u64) -> Arc<Source> {
-        Arc::new(Source { path: OsStr::from_bytes(path).into(), dev: 0, inode, number: 0 })
+        Arc::new(Source { path: Path::new(OsStr::from_bytes(path)).into(), dev: 0, inode, number: 0 })
     }
 
     fn block(source: &Arc<Source>, offset: u64, text: &'static str) -> Block {

@@ -3,7 +3,7 @@
 //! A [`Block`] holds many lines on purpose: text output passes it on without looking inside. Whoever needs
 //! single records takes them out with [`frame::records`].
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -16,7 +16,7 @@ pub mod frame;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source {
     /// The name that is followed, as the user gave it or as a glob matched it. Not always UTF-8.
-    pub path: PathBuf,
+    pub path: Arc<Path>,
     /// The device as stat(2) shows it in `st_dev`: userspace's `dev_t`, not the kernel's.
     pub dev: u64,
     /// The inode number as stat(2) shows it in `st_ino`.
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     fn block(bytes: &'static [u8], ending: Ending) -> Block {
-        let source = Arc::new(Source { path: "a".into(), dev: 1, inode: 2, number: 0 });
+        let source = Arc::new(Source { path: Path::new("a").into(), dev: 1, inode: 2, number: 0 });
         Block { source, offset: 100, bytes: Bytes::from_static(bytes), ending, written: Written::Unknown }
     }
 
