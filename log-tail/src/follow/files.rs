@@ -11,14 +11,15 @@ use bytes::Bytes;
 use super::{
     Follower, Identity, NotFollowable, Rotation,
     claims::Claims,
-    copies::{CopiedBefore, Copies},
+    copies::Copies,
     names::Names,
-    rare::{Nothing, Rare},
+    passing::Passing,
+    rare::Rare,
     reader::{Input, Position, Step},
     resume::Known,
     stream::Stream,
     succession::Place,
-    truncation::{Told, Truncations},
+    truncation::Truncations,
 };
 use crate::{
     observe::{Answer, FileId},
@@ -29,8 +30,6 @@ use crate::{
 const TURN_BYTES: usize = 4 << 20;
 /// How soon a file is read again that could not be opened for want of descriptors.
 const AGAIN_AFTER: Duration = Duration::from_millis(10);
-/// How soon it is asked again who has a file open for writing. Each time it is twice as long.
-const ASK_AFTER: Duration = Duration::from_millis(1);
 
 /// A file that is followed.
 #[derive(Debug)]
@@ -83,53 +82,6 @@ pub(super) struct FollowedFile {
     pub written_ns: Option<u64>,
     /// Who wrote what is to be handed on, where that is told.
     pub claims: Option<Box<Claims>>,
-}
-
-/// Of a file that is rotated or truncated.
-#[derive(Debug)]
-pub(super) struct Passing {
-    /// It must be drained before these are read.
-    pub before: Vec<FileId>,
-    /// How long these may be kept waiting.
-    pub hold_until: Option<Instant>,
-    /// How long to wait before asking again who has it open for writing.
-    pub ask_after: Duration,
-    /// When its grace time is over, where it has lost its last name.
-    pub leaves_at: Option<Instant>,
-    /// Its size in bytes when it was given that time.
-    pub leaves_with: Option<u64>,
-    /// Since when it differs from what was read, and no truncation has been told.
-    pub untold_since: Option<Instant>,
-    /// The file it is a copy of, and from which byte on it was read.
-    pub copy_of: Option<(FileId, u64)>,
-    /// Of each truncation that is told and not yet made something of.
-    pub copied_before: Vec<CopiedBefore>,
-    /// What the kernel has told of truncations so far, where that is half of it.
-    pub told: Told,
-}
-
-impl Passing {
-    const NOTHING: Self = Self {
-        before: Vec::new(),
-        hold_until: None,
-        ask_after: ASK_AFTER,
-        leaves_at: None,
-        leaves_with: None,
-        untold_since: None,
-        copy_of: None,
-        copied_before: Vec::new(),
-        told: Told::NOTHING,
-    };
-}
-
-impl Default for Passing {
-    fn default() -> Self {
-        Self::NOTHING
-    }
-}
-
-impl Nothing for Passing {
-    const NOTHING: &'static Self = &Self::NOTHING;
 }
 
 impl Follower {

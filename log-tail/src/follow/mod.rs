@@ -24,6 +24,7 @@ mod identity;
 mod model;
 mod mounts;
 mod names;
+mod passing;
 mod places;
 mod print;
 mod rare;
