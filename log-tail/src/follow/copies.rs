@@ -100,7 +100,9 @@ impl Follower {
         let before = file.passing.copied_before.iter().find(|before| before.cut_off_bytes >= cut_off_bytes);
         // Not told where the ring was full, or the kernel skipped it: then content alone decides.
         file.copies.of_past = before.map_or(u64::MAX, |before| before.last);
-        file.passing.copied_before.retain(|before| before.cut_off_bytes > cut_off_bytes);
+        if let Some(passing) = file.passing.where_there() {
+            passing.copied_before.retain(|before| before.cut_off_bytes > cut_off_bytes);
+        }
     }
 
     /// Whether this is named like an earlier generation of a followed name.

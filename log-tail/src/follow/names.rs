@@ -31,6 +31,8 @@ pub struct NameId(pub usize);
 
 /// Mostly one.
 pub type Names = SmallVec<[NameId; 1]>;
+/// Mostly one.
+pub(super) type Places = SmallVec<[Place; 1]>;
 
 /// A name that is followed.
 #[derive(Debug)]
@@ -50,7 +52,7 @@ pub(super) struct Name {
     /// Reached through a symbolic link: its directory does not hear of writes.
     pub linked: bool,
     /// Where entries that concern it are heard.
-    pub places: SmallVec<[Place; 1]>,
+    pub places: Places,
     /// What was last said about it, so that it is said once.
     pub said: Option<String>,
 }
@@ -112,7 +114,7 @@ impl Follower {
             line: Vec::new(),
             explicit,
             linked: false,
-            places: SmallVec::new(),
+            places: Places::new(),
             said: None,
         };
         let id = NameId(self.names.insert(name));

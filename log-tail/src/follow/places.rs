@@ -12,11 +12,9 @@ use std::{
     time::Instant,
 };
 
-use smallvec::SmallVec;
-
 use super::{
     Follower, Identity, NameId, PatternId, RECHECK_AFTER, Waiting, directories::Directory, identity,
-    route::route, start::Start, succession::Place,
+    names::Places, route::route, start::Start, succession::Place,
 };
 use crate::observe::{DirectoryId, Interest, ObserveError, stat};
 
@@ -31,7 +29,7 @@ impl Follower {
         let path = name.path.clone();
         name.linked = fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_symlink());
         let before = std::mem::take(&mut name.places);
-        let mut places: SmallVec<[Place; 1]> = SmallVec::new();
+        let mut places = Places::new();
         for place in if name.linked { links_of(&path) } else { vec![path.to_path_buf()] } {
             let Some(entry) = place.file_name().map(Arc::from) else { continue };
             if let Some(directory) = self.parent_or_wait(&place, Waiting::Name(id)) {

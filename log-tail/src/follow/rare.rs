@@ -13,7 +13,7 @@ impl<T: 'static> Nothing for Vec<T> {
 }
 
 /// Reads like a `T`. Takes its room when it is first written to.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Rare<T>(Option<Box<T>>);
 
 impl<T> Rare<T> {

@@ -193,7 +193,7 @@ impl Follower {
         let list = self.memory.by_path.get_mut(&path)?;
         let known = list.remove(list.iter().position(is_it)?);
         if list.is_empty() {
-            self.memory.by_path.remove(&*path);
+            self.memory.by_path.remove(&path);
         }
         Some(known)
     }
