@@ -18,7 +18,7 @@ use rustc_hash::FxHashSet;
 use super::{
     Follower, Identity, NotFollowable,
     start::Start,
-    succession::{Bearer, ComerId, Stray},
+    succession::{Bearer, ComerId, KnownBy, Stray},
 };
 use crate::observe::DirectoryId;
 
@@ -52,6 +52,10 @@ impl Follower {
             self.take_in();
             // While there is progress it goes on.
             rounds += usize::from(self.successions.comers.len() >= left);
+        }
+        // What is not certain by now is not waited for.
+        for id in self.successions.earlier.keys().copied().collect::<Vec<_>>() {
+            self.line_up_earlier(id);
         }
         self.look_at_doubtful();
         let is_left = !self.successions.comers.is_empty();
@@ -182,8 +186,12 @@ impl Follower {
             }
         }
         if !pending {
-            let lost = gone.into_iter().map(|comer| self.drop_comer(comer)).count() as u64;
-            self.counts.missed_files += lost;
+            for ComerId(key) in gone {
+                let comer = self.successions.comers.get(key);
+                let was_there = comer.is_some_and(|comer| comer.known_by != KnownBy::Nothing);
+                self.counts.missed_files += u64::from(was_there);
+                self.drop_comer(ComerId(key));
+            }
         }
     }
 
@@ -202,6 +210,7 @@ impl Follower {
         let is_new = !self.by_identity.contains_key(&Identity::of(metadata));
         match self.take_up(&path, file, metadata, Start::FromByte(1), linked, Some(number)) {
             Ok(id) => {
+                let is_known = !is_new && !self.told_of_as(id, number);
                 if let Some(file) = self.file_mut(id) {
                     // Until it is known after which file it is read.
                     file.in_line |= is_new;
@@ -209,15 +218,21 @@ impl Follower {
                         file.copies = copies;
                     }
                 }
-                for name in names {
-                    if let Some(name) = self.names.get_mut(name.0) {
+                let followed_as = self.file(id).map(|file| file.source.path.clone());
+                for id_of_name in names {
+                    if let Some(name) = self.names.get_mut(id_of_name.0) {
+                        let bears_it = place.as_ref().is_some_and(|place| name.places.contains(place));
+                        if is_known && !bears_it && followed_as.as_ref() == Some(&name.path) {
+                            // It had its turn when it was found there, before it was told of.
+                            name.line.retain(|bearer| *bearer != Bearer::Comer(comer));
+                        }
                         for bearer in &mut name.line {
                             if *bearer == Bearer::Comer(comer) {
                                 *bearer = Bearer::File(id);
                             }
                         }
                     }
-                    self.doubtful.insert(name);
+                    self.doubtful.insert(id_of_name);
                 }
                 self.successions.comers.try_remove(key);
                 if let Some((directory, entry)) = &place

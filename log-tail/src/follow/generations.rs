@@ -1,63 +1,182 @@
 //! Earlier generations of a name: files that are read before the one that bears it now, because they hold
 //! what was not read when it was rotated away, copied or compressed.
 
-use std::{io::ErrorKind, path::Path};
+use std::{io::ErrorKind, path::Path, sync::Arc};
 
 use super::{
     Follower, Identity, NameId,
     copies::Copies,
     files::FollowedFile,
+    print::Print,
     reader::Position,
     siblings::{self, Content, Found, Sibling},
     stream::Stream,
-    succession::Bearer,
+    succession::{Bearer, Earlier},
 };
 use crate::{observe::FileId, record::Source};
 
-impl Follower {
-    /// Hints were lost, and a name bears another file: those that bore it in between are among its siblings.
-    pub(super) fn make_up_for_lost_hints(&mut self, id: NameId) {
-        let Some(last) = self.last_bearer(id) else { return };
-        let Some(path) = self.names.get(id.0).map(|name| name.path.clone()) else { return };
-        let siblings = match siblings::rotated(&path) {
-            Ok(siblings) => siblings,
-            Err(error) => return self.notice(error),
-        };
-        let mut line = Vec::new();
-        for sibling in self.newer_than(last, &siblings) {
-            if let Some(known) = self.by_identity.get(&sibling.identity) {
-                line.push(Bearer::File(*known));
-            } else if let Some(found) = self.opened_from_start(std::slice::from_ref(sibling)).0.pop() {
-                line.extend(self.add_generation(&path, found, Position::at(0), None).map(Bearer::File));
-            }
-        }
-        if let Some(name) = self.names.get_mut(id.0) {
-            // What was known to stand in line already, in its place.
-            name.line.retain(|bearer| !line.contains(bearer));
-            line.append(&mut name.line);
-            name.line = line;
-        }
-    }
+/// A file that bore a name, and how far it was read.
+struct LastRead {
+    identity: Identity,
+    print: Print,
+    read_to: u64,
+    modified_ns: Option<i128>,
+}
 
+impl LastRead {
     /// Those that bore the name after this file did. It need not be among them: it may be compressed, or gone.
-    fn newer_than<'a>(&mut self, last: FileId, siblings: &'a [Sibling]) -> Vec<&'a Sibling> {
-        let Some(file) = self.files.get_mut(last.0 as usize) else { return Vec::new() };
-        let (identity, position) = (file.identity, &file.position);
-        let is_it = |sibling: &Sibling| sibling.identity == identity;
-        let is_its = |sibling: &Sibling| {
-            siblings::is_of(sibling, &position.print, position.handed_on()).unwrap_or(false)
-        };
+    fn newer<'a>(&self, siblings: &'a [Sibling]) -> Vec<&'a Sibling> {
+        let is_it = |sibling: &Sibling| sibling.identity == self.identity;
+        let is_its = |sibling: &Sibling| siblings::is_of(sibling, &self.print, self.read_to).unwrap_or(false);
         if let Some(at) = siblings.iter().position(is_it).or_else(|| siblings.iter().rposition(is_its)) {
             return siblings[at + 1..].iter().collect();
         }
-        let descriptor = self.descriptors.get(last, &mut file.path, identity);
-        let modified =
-            descriptor.ok().and_then(|file| file.metadata().ok()).map(|it| siblings::modified_ns(&it));
-        let came_after = |sibling: &&Sibling| match (sibling.identity.born_ns, identity.born_ns) {
+        let came_after = |sibling: &&Sibling| match (sibling.identity.born_ns, self.identity.born_ns) {
             (born, before) if born > 0 && before > 0 && sibling.compressed.is_none() => born > before,
-            _ => modified.is_some_and(|modified| sibling.modified_ns > modified),
+            _ => self.modified_ns.is_some_and(|modified| sibling.modified_ns > modified),
         };
         siblings.iter().filter(came_after).collect()
+    }
+}
+
+impl Follower {
+    /// Hints were lost: files that bore the name and were not told of are among its siblings.
+    pub(super) fn make_up_for_lost_hints(&mut self, id: NameId) {
+        let Some(name) = self.names.get(id.0) else { return };
+        let bears = name.bears.and_then(|file| self.file(file)).map(|file| (file.id, file.source.number));
+        let Some(last) = bears.or(name.last_bore) else { return };
+        let earlier = self.came_after(id, last);
+        self.bore_earlier(id, earlier);
+    }
+
+    /// Hints were lost, and the name bears the file that it bore: if that one came lately, others may have come before
+    /// it, and after the one that was known then.
+    pub(super) fn make_up_before(&mut self, id: NameId, bears: FileId) {
+        let Some(file) = self.file(bears).filter(|file| file.source.number >= self.skips.unsure_from) else {
+            return;
+        };
+        let identity = file.identity;
+        let Some(last) = self.names.get(id.0).and_then(|name| name.last_bore) else { return };
+        let found = self.came_after(id, last);
+        let is_before =
+            |earlier: &&Earlier| self.file(earlier.file).is_some_and(|file| file.identity != identity);
+        let found: Vec<_> = found.iter().take_while(is_before).copied().collect();
+        if found.iter().all(|earlier| !earlier.is_new) {
+            return;
+        }
+        let mut before = Some(last.0).filter(|_| self.is_followed(last));
+        for file in found.into_iter().map(|earlier| earlier.file).chain([bears]) {
+            if let Some(before) = before.replace(file) {
+                self.read_before(before, file);
+            }
+            self.bear(id, Some(file));
+        }
+    }
+
+    /// The files that bore the name after this one did and are not read yet, as a listing has them: oldest first.
+    fn came_after(&mut self, id: NameId, last: (FileId, u64)) -> Vec<Earlier> {
+        let Some(path) = self.names.get(id.0).map(|name| name.path.clone()) else { return Vec::new() };
+        let Some(last) = self.last_read(last) else { return Vec::new() };
+        let siblings = match siblings::rotated(&path) {
+            Ok(siblings) => siblings,
+            Err(error) => {
+                self.notice(error);
+                return Vec::new();
+            }
+        };
+        let mut files = Vec::new();
+        for sibling in last.newer(&siblings) {
+            if let Some(file) = self.by_identity.get(&sibling.identity).copied() {
+                files.push(Earlier { file, is_new: false });
+            } else if let Some(found) = self.opened_from_start(std::slice::from_ref(sibling)).0.pop() {
+                let (position, number) = self.known_in_this_run(&found);
+                let is_new = number.is_none();
+                let file = self.add_generation(&path, found, position, number);
+                files.extend(file.map(|file| Earlier { file, is_new }));
+            }
+        }
+        files
+    }
+
+    /// A listing says that the name bore these files, oldest first, before those in its line.
+    ///
+    /// What is read from a directory while its names change may lack some of them, and hold some that stand in
+    /// the line. Hints lack none: those that wait are taken first, and what they tell of is where they say.
+    pub(super) fn bore_earlier(&mut self, id: NameId, files: Vec<Earlier>) {
+        for earlier in files.iter().filter(|earlier| earlier.is_new) {
+            if let Some(file) = self.file_mut(earlier.file) {
+                file.in_line = true;
+            }
+        }
+        if !files.is_empty() {
+            self.successions.earlier.entry(id).or_default().extend(files);
+            self.doubtful.insert(id);
+        }
+    }
+
+    /// What was told of with this number is this file. Whether a listing has it, too.
+    pub(super) fn told_of_as(&mut self, id: FileId, number: u64) -> bool {
+        let (mut is_listed, mut is_new) = (false, false);
+        for files in self.successions.earlier.values_mut() {
+            files.retain(|earlier| {
+                let is_it = earlier.file == id;
+                is_listed |= is_it;
+                is_new |= is_it && earlier.is_new;
+                !is_it
+            });
+        }
+        if is_new {
+            self.renumber(id, number);
+        }
+        is_listed
+    }
+
+    /// Nothing has been read of the file yet, and it did not come when its number says.
+    fn renumber(&mut self, id: FileId, number: u64) {
+        let Some(file) = self.file_mut(id) else { return };
+        let before = file.source.number;
+        file.source = Arc::new(Source { number, ..Source::clone(&file.source) });
+        if self.memory.is_kept {
+            self.by_number.remove(&before);
+            self.by_number.insert(number, id);
+            for (touched, _) in self.memory.touched.iter_mut().filter(|(touched, _)| *touched == before) {
+                *touched = number;
+            }
+        }
+    }
+
+    /// Puts what bore the name earlier in front of those in its line.
+    pub(super) fn line_up_earlier(&mut self, id: NameId) {
+        let Some(files) = self.successions.earlier.remove(&id) else { return };
+        let Some(name) = self.names.get_mut(id.0) else { return };
+        let mut line: Vec<_> = files.iter().map(|earlier| Bearer::File(earlier.file)).collect();
+        // What was known to stand in line already, in its place.
+        name.line.retain(|bearer| !line.contains(bearer));
+        line.append(&mut name.line);
+        name.line = line;
+    }
+
+    /// How far this file was read, whether it is followed still or was let go.
+    fn last_read(&mut self, (last, number): (FileId, u64)) -> Option<LastRead> {
+        if self.is_followed((last, number)) {
+            let file = self.files.get_mut(last.0 as usize)?;
+            let descriptor = self.descriptors.get(last, &mut file.path, file.identity);
+            let modified_ns =
+                descriptor.ok().and_then(|file| file.metadata().ok()).map(|it| siblings::modified_ns(&it));
+            let (print, read_to) = (file.position.print.clone(), file.position.handed_on());
+            return Some(LastRead { identity: file.identity, print, read_to, modified_ns });
+        }
+        let (identity, (read_to, print, _)) = self.retired.iter().find(|(_, (.., it))| *it == number)?;
+        Some(LastRead { identity: *identity, print: print.clone(), read_to: *read_to, modified_ns: None })
+    }
+
+    /// Where to read on in a file that was let go in this run.
+    fn known_in_this_run(&mut self, found: &Found) -> (Position, Option<u64>) {
+        let is_it = self.was_let_go(found);
+        match self.retired.pop(&found.sibling.identity).filter(|_| is_it) {
+            Some((read_to, print, number)) => (Position::known(read_to, print), Some(number)),
+            None => (Position::at(0), None),
+        }
     }
 
     /// Those of them that are not followed already, opened; and whether one was missed because its name had
@@ -113,3 +232,6 @@ impl Follower {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,8 @@ mod generations;
 mod glob;
 mod identity;
 #[cfg(test)]
+mod interposed;
+#[cfg(test)]
 mod model;
 mod mounts;
 mod names;
@@ -312,6 +314,7 @@ impl Follower {
     /// Looks at every file, name and directory: hints were lost.
     pub fn look_at_everything(&mut self) {
         self.forget_bearers();
+        self.doubt_what_came();
         for (key, name) in &mut self.names {
             name.unsure = true;
             self.doubtful.insert(NameId(key));

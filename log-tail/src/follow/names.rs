@@ -167,13 +167,12 @@ impl Follower {
         }
         for id in doubtful {
             // What comes to it again has to wait for a file that bore it, as long as that is followed.
-            let is_waited_for =
-                |(id, number): (FileId, u64)| self.file(id).is_some_and(|file| file.source.number == number);
             let idle = |name: &Name| {
                 !name.explicit
                     && name.bears.is_none()
                     && name.line.is_empty()
-                    && !name.last_bore.is_some_and(is_waited_for)
+                    && !self.successions.earlier.contains_key(&id)
+                    && !name.last_bore.is_some_and(|last| self.is_followed(last))
             };
             if self.names.get(id.0).is_some_and(idle) {
                 let name = self.names.remove(id.0);
@@ -203,13 +202,7 @@ impl Follower {
                 return Err(error);
             }
             Err(error) => {
-                if resumed {
-                    self.advance(id);
-                    self.bear(id, None);
-                } else if bears.is_some() {
-                    self.rotated(Rotation::Unlink);
-                    self.bear(id, None);
-                }
+                self.bears_no_more(id, resumed);
                 return Err(error);
             }
         };
@@ -217,6 +210,9 @@ impl Follower {
         let mut is_known =
             |file| known == Some(Identity::of(&metadata)) || self.is_copied_up(file, &path, &metadata);
         if let Some(file) = bears.filter(|file| is_known(*file)) {
+            if unsure {
+                self.make_up_before(id, file);
+            }
             self.settle_in(id, file);
             return Ok(());
         }
@@ -224,6 +220,7 @@ impl Follower {
             self.make_up_for_lost_hints(id);
         }
         if (start.is_none() || resumed) && self.expect_comer(id) {
+            self.comers_are_there(id);
             return Ok(());
         }
         let (open, metadata) = self.open(&path)?;
@@ -234,6 +231,21 @@ impl Follower {
         self.advance(id);
         self.settle_in(id, file);
         Ok(())
+    }
+
+    /// The name was looked at, and there is nothing. `resumed`: for the first time.
+    fn bears_no_more(&mut self, id: NameId, resumed: bool) {
+        let Some(name) = self.names.get_mut(id.0) else { return };
+        if std::mem::take(&mut name.unsure) {
+            self.make_up_for_lost_hints(id);
+        }
+        // Some may have borne it all the same since its last bearer did.
+        if self.advance(id) && self.names.get(id.0).is_some_and(|name| name.bears.is_some()) {
+            if !resumed {
+                self.rotated(Rotation::Unlink);
+            }
+            self.bear(id, None);
+        }
     }
 
     /// The name was looked at, and its entry bears this file.
@@ -252,10 +264,12 @@ impl Follower {
     /// The file that bears the name, or did last, as long as that is followed.
     pub(super) fn last_bearer(&self, id: NameId) -> Option<FileId> {
         let name = self.names.get(id.0)?;
-        let is_still = |(file, number): &(FileId, u64)| {
-            self.file(*file).is_some_and(|file| file.source.number == *number)
-        };
-        name.bears.or_else(|| name.last_bore.filter(is_still).map(|(file, _)| file))
+        name.bears.or_else(|| name.last_bore.filter(|last| self.is_followed(*last)).map(|(file, _)| file))
+    }
+
+    /// Whether the file of this number is followed still: ids are used again.
+    pub(super) fn is_followed(&self, (file, number): (FileId, u64)) -> bool {
+        self.file(file).is_some_and(|file| file.source.number == number)
     }
 
     pub(super) fn bear(&mut self, id: NameId, file: Option<FileId>) {

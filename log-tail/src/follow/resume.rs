@@ -22,7 +22,7 @@ use super::{
     reader::Position,
     siblings::{self, Content, Found, Sibling, without_suffix},
     start::Start,
-    succession::Bearer,
+    succession::{Bearer, ComerId, Earlier},
 };
 use crate::observe::FileId;
 
@@ -203,6 +203,8 @@ impl Follower {
     pub(super) fn resume(&mut self, id: NameId) -> bool {
         let Some(path) = self.names.get(id.0).map(|name| name.path.clone()) else { return false };
         let Some(list) = self.memory.by_path.get(&*path).cloned() else { return false };
+        // Before anybody looks: what becomes of the file that bears the name now, the hints will tell.
+        let is_expected = self.expect_comer(id);
         let siblings = siblings::rotated(&path).unwrap_or_else(|error| {
             self.notice(error);
             self.memory.unsearched.extend(list.iter().map(|known| known.number));
@@ -213,13 +215,13 @@ impl Follower {
         // Those that were found and not read: by nothing but their inodes. Where they belong, and after which file.
         let mut unread = Vec::new();
         let mut gap = None;
+        let mut line = Vec::new();
         for known in &list {
             let found = self.find_known(&path, known, &siblings);
             if found.is_none() && known.offset == 0 && !known.finished {
                 unread.push(known.clone());
-                let at = self.names.get(id.0).map_or(0, |name| name.line.len());
                 let came_after = since.clone().unwrap_or(Some(Since { sibling: None, seen_s: known.seen_s }));
-                gap.get_or_insert((at, came_after));
+                gap.get_or_insert((line.len(), came_after));
             } else if found.is_none() {
                 self.memory.elsewhere.insert(known.identity, known.clone());
             }
@@ -228,9 +230,7 @@ impl Follower {
                 Some((_, sibling)) => Some(Since { sibling: sibling.clone(), seen_s: known.seen_s }),
                 None => Some(Since { sibling: None, seen_s: known.seen_s }),
             });
-            if let Some((file, _)) = found {
-                self.line_up_known(id, file, None);
-            }
+            line.extend(found.map(|(file, _)| file));
         }
         if let Some((at, Some(since))) = gap {
             // Plain ones are known by their inodes.
@@ -238,19 +238,29 @@ impl Follower {
             found.retain(|found| matches!(found.content, Content::Compressed(_)));
             for (at, (known, found)) in (at..).zip(unread.drain(..found.len().min(unread.len())).zip(found)) {
                 if let Some(file) = self.add_generation(&path, found, Position::at(0), Some(known.number)) {
-                    self.line_up_known(id, file, Some(at));
+                    line.insert(at, file);
                 }
             }
         }
+        if let Some(name) = self.names.get_mut(id.0) {
+            name.line.splice(0..0, line.into_iter().map(Bearer::File));
+        }
+        self.advance(id);
         if let Some(Some(since)) = since {
+            let mut earlier = Vec::new();
             for found in self.generations_since(&path, siblings, &since, &list) {
                 let (position, number) = self.known_of(&path, &found);
-                if let Some(file) = self.add_generation(&path, found, position, number) {
-                    self.line_up_known(id, file, None);
-                }
+                let is_new = number.is_none();
+                let file = self.add_generation(&path, found, position, number);
+                earlier.extend(file.map(|file| Earlier { file, is_new }));
             }
+            self.bore_earlier(id, earlier);
         }
-        for known in unread {
+        if is_expected {
+            self.number_anew(id);
+        }
+        // Some may have been found after all, by what they were renamed to meanwhile.
+        for known in unread.into_iter().filter(|known| !self.by_identity.contains_key(&known.identity)) {
             self.memory.elsewhere.insert(known.identity, known);
         }
         self.memory.by_path.remove(&*path);
@@ -292,10 +302,16 @@ impl Follower {
         }
     }
 
-    /// Puts the file into the name's line: at this place, or at its end.
-    fn line_up_known(&mut self, id: NameId, file: FileId, at: Option<usize>) {
-        if let Some(name) = self.names.get_mut(id.0) {
-            name.line.insert(at.unwrap_or(name.line.len()), Bearer::File(file));
+    /// What is expected at the name came after all that were found.
+    fn number_anew(&mut self, id: NameId) {
+        let line = self.names.get(id.0).map(|name| name.line.clone()).unwrap_or_default();
+        for bearer in line {
+            let number = self.next_number();
+            if let Bearer::Comer(ComerId(comer)) = bearer
+                && let Some(comer) = self.successions.comers.get_mut(comer)
+            {
+                comer.number = number;
+            }
         }
     }
 

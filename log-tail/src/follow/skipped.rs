@@ -28,6 +28,10 @@ pub(super) struct Skips {
     /// Something may have been skipped: look then.
     pub due: Option<Instant>,
     not_before: Option<Instant>,
+    /// Files of this number and higher ones came when hints may have been lost already.
+    pub unsure_from: u64,
+    /// Those that come from now on.
+    next_unsure_from: u64,
 }
 
 impl Follower {
@@ -46,12 +50,21 @@ impl Follower {
         let before = processor_time();
         let Some(observer) = self.observer.as_mut() else { return };
         match observer.skipped() {
-            Skipped::Nothing => {}
-            Skipped::Writes => self.look_at_sizes(),
+            Skipped::Nothing => self.skips.next_unsure_from = self.memory.next_number,
+            Skipped::Writes => {
+                self.skips.next_unsure_from = self.memory.next_number;
+                self.look_at_sizes();
+            }
             Skipped::Anything => self.look_at_everything(),
         }
         let rest = processor_time().saturating_sub(before) * REST;
         self.skips.not_before = Some(Instant::now() + rest.clamp(LEAST_REST, LONGEST_REST));
+    }
+
+    /// Of what came to the names since hints were last known to be complete, nothing is certain.
+    pub(super) fn doubt_what_came(&mut self) {
+        self.skips.unsure_from = self.skips.next_unsure_from;
+        self.skips.next_unsure_from = self.memory.next_number;
     }
 
     /// Reads every file that does not end where it was read to.

@@ -59,6 +59,19 @@ pub(super) struct Comer {
     pub number: u64,
     /// The copies that may be of it.
     pub copies: Copies,
+    /// How it is known that there is one.
+    pub known_by: KnownBy,
+}
+
+/// How it is known that an inode came to a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum KnownBy {
+    /// Nobody knows: it is what the name bears, if it bears anything.
+    Nothing,
+    /// There was one when somebody looked.
+    Sight,
+    /// A hint.
+    Hint,
 }
 
 /// What was opened for a comer, and may be another one.
@@ -77,6 +90,14 @@ impl Stray {
     }
 }
 
+/// A file of which a listing says that it bore a name.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Earlier {
+    pub file: FileId,
+    /// Nobody knew it: its number is that of its place in the listing.
+    pub is_new: bool,
+}
+
 /// The inodes that are still to be opened, and those that are between two names.
 #[derive(Debug, Default)]
 pub(super) struct Successions {
@@ -85,6 +106,8 @@ pub(super) struct Successions {
     pub moving: FxHashMap<Cookie, (Bearer, Instant)>,
     /// Opened by a name that had come to another inode by then.
     pub strays: Vec<Stray>,
+    /// What listings say a name bore before those in its line, oldest first.
+    pub earlier: FxHashMap<NameId, Vec<Earlier>>,
     /// How many copies have come: the number of the last one.
     pub copies: u64,
     /// When what could not be made certain is tried again.
@@ -108,6 +131,7 @@ impl Follower {
             self.unsure_of(id);
         } else {
             match change {
+                Change::Came if self.is_expected(id, name) => {}
                 Change::Came => self.arrive(id, name, None),
                 Change::MovedFrom(cookie) => {
                     // One that nobody knows was there before, and will be nothing new by its next name.
@@ -129,6 +153,17 @@ impl Follower {
             }
         }
         self.entry_changed(id, name);
+    }
+
+    /// Whether what came to the entry is what was expected there: nothing is made where something is already.
+    fn is_expected(&mut self, id: DirectoryId, name: &OsStr) -> bool {
+        let entry = self.directories.get(id).and_then(|directory| directory.entries.get(name));
+        let Some(Bearer::Comer(ComerId(comer))) = entry.and_then(|entry| entry.bearer) else { return false };
+        let Some(comer) = self.successions.comers.get_mut(comer) else { return false };
+        let was_expected = std::mem::replace(&mut comer.known_by, KnownBy::Hint) != KnownBy::Hint;
+        // What was opened before is not certain to be this.
+        comer.changes += u32::from(was_expected);
+        was_expected
     }
 
     /// The entry lost its inode.
@@ -154,7 +189,7 @@ impl Follower {
         let bearer = match bearer.filter(|bearer| names.is_empty() || !matches!(bearer, Bearer::Copy(_))) {
             Some(bearer) => Some(bearer),
             None if names.is_empty() => self.new_copy(id, name),
-            None => Some(self.new_comer()),
+            None => Some(self.new_comer(KnownBy::Hint)),
         };
         let Some(bearer) = bearer else {
             // Nobody asks for what never had a followed name.
@@ -182,7 +217,7 @@ impl Follower {
             && self.names.iter().any(|(_, name)| name.line.contains(&Bearer::File(id)))
     }
 
-    fn new_comer(&mut self) -> Bearer {
+    fn new_comer(&mut self, known_by: KnownBy) -> Bearer {
         let number = self.next_number();
         let comer = Comer {
             place: None,
@@ -192,6 +227,7 @@ impl Follower {
             names: Vec::new(),
             number,
             copies: Copies::after(self.successions.copies),
+            known_by,
         };
         Bearer::Comer(ComerId(self.successions.comers.insert(comer)))
     }
@@ -253,6 +289,9 @@ impl Follower {
             self.drop_idle(directory);
         }
         self.successions.moving.retain(|_, (bearer, _)| *bearer != Bearer::File(id));
+        for files in self.successions.earlier.values_mut() {
+            files.retain(|earlier| earlier.file != id);
+        }
         if !self.successions.comers.is_empty() {
             for (_, name) in &mut self.names {
                 name.line.retain(|bearer| *bearer != Bearer::File(id));
@@ -291,17 +330,17 @@ impl Follower {
         self.successions.strays.clear();
     }
 
-    /// Has the name taken up again what it bears at its place now: the hints did not tell.
+    /// Has the name taken up again what it bears at its place now, if anything: the hints did not tell.
     pub(super) fn expect_comer(&mut self, id: NameId) -> bool {
         let Some(name) = self.names.get(id.0) else { return false };
-        if name.line.iter().any(|bearer| matches!(bearer, Bearer::Comer(_))) {
+        if self.has_comers(id) {
             return true;
         }
         let Some((directory, entry)) = name.places.last().cloned() else { return false };
         if self.directories.get(directory).is_none_or(Directory::is_looked_at) {
             return false;
         }
-        let comer = self.new_comer();
+        let comer = self.new_comer(KnownBy::Nothing);
         self.line_up(id, comer);
         if let Some(directory) = self.directories.get_mut(directory) {
             let before = directory.entries.entry(entry.clone()).or_default().bearer.replace(comer);
@@ -313,8 +352,33 @@ impl Follower {
         true
     }
 
+    /// It was looked whether what is expected at the name is there, and it is.
+    pub(super) fn comers_are_there(&mut self, id: NameId) {
+        let line = self.names.get(id.0).map(|name| name.line.as_slice()).unwrap_or_default();
+        for bearer in line {
+            if let Bearer::Comer(ComerId(comer)) = bearer
+                && let Some(comer) = self.successions.comers.get_mut(*comer)
+                && comer.known_by == KnownBy::Nothing
+            {
+                comer.known_by = KnownBy::Sight;
+            }
+        }
+    }
+
+    /// Whether some in the name's line are still to be opened.
+    pub(super) fn has_comers(&self, id: NameId) -> bool {
+        let line = self.names.get(id.0).map(|name| name.line.as_slice()).unwrap_or_default();
+        line.iter().any(|bearer| matches!(bearer, Bearer::Comer(_)))
+    }
+
     /// Has the name's files follow each other as far as they are known. `false` where some are not yet.
     pub(super) fn advance(&mut self, id: NameId) -> bool {
+        if !self.successions.earlier.is_empty() && self.successions.earlier.contains_key(&id) {
+            if self.has_comers(id) {
+                return false;
+            }
+            self.line_up_earlier(id);
+        }
         let Some(name) = self.names.get_mut(id.0) else { return true };
         let known = name.line.iter().take_while(|bearer| matches!(bearer, Bearer::File(_))).count();
         let files: Vec<FileId> = name

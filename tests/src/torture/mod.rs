@@ -141,7 +141,7 @@ pub fn run(scenario: &Scenario, subject: &dyn Subject, lines: u64, quiet: Durati
     row.broken_runs += 1;
     row.broken.get_or_insert(broken);
     if subject.is_ours() {
-        const DETAILS: usize = 12;
+        const DETAILS: usize = 100;
         for line in details.lines().take(DETAILS) {
             eprintln!("    {line}");
         }

@@ -1,12 +1,26 @@
+use std::{
+    collections::BTreeMap,
+    fs,
+    num::NonZeroUsize,
+    os::unix::fs::MetadataExt as _,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
 use super::*;
-use crate::follow::FollowSettings;
-use std::{num::NonZeroUsize, time::Duration};
+use crate::{
+    follow::{
+        FollowSettings,
+        interposed::{Act, Interposed},
+    },
+    record::Item,
+};
 
 #[test]
 fn an_offset_of_a_content_that_is_no_more_is_not_remembered() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("app.log");
-    std::fs::write(&path, "0123456789\n").unwrap();
+    fs::write(&path, "0123456789\n").unwrap();
     let settings = FollowSettings {
         start: Start::FromByte(1),
         max_line_bytes: NonZeroUsize::new(1024).unwrap(),
@@ -27,4 +41,150 @@ fn an_offset_of_a_content_that_is_no_more_is_not_remembered() {
     assert_eq!(offset(&mut follower, 9), Some(4), "the second one is still on its way");
     follower.back_acknowledged(7);
     assert_eq!(offset(&mut follower, 9), Some(9));
+}
+
+/// What one run leaves to the next, all of it acknowledged.
+#[derive(Default)]
+struct Store {
+    known: BTreeMap<u64, Known>,
+    /// Every block that came out.
+    came: Vec<String>,
+    missed_files: u64,
+}
+
+impl Store {
+    /// Follows a name for a time. `act`: what happens as soon as its directory is listened to.
+    fn run(&mut self, path: &Path, time: Duration, act: Option<Act>) {
+        let settings = FollowSettings {
+            start: Start::LastBytes(0),
+            max_line_bytes: NonZeroUsize::new(1024).unwrap(),
+            rotate_wait: Duration::from_secs(5),
+        };
+        let mut observer = Interposed::new();
+        observer.on_directory = act.map(|act| (path.parent().unwrap().to_owned(), act));
+        let mut follower = Follower::new(settings, Some(Box::new(observer)));
+        let next = self.known.keys().next_back().map_or(0, |last| last + 1);
+        follower.remember(self.known.values().cloned().collect(), next);
+        let _ = follower.add_name(path);
+        follower.begin();
+        let until = Instant::now() + time;
+        let mut reached = BTreeMap::new();
+        let mut hints = Vec::new();
+        loop {
+            let is_over = Instant::now() >= until;
+            while let Some(item) = follower.next_item() {
+                let Item::Block(block) = item else { continue };
+                self.came.push(String::from_utf8(block.bytes.to_vec()).unwrap());
+                reached.insert(block.source.number, block.offset + block.bytes.len() as u64);
+            }
+            if is_over {
+                break;
+            }
+            follower.observer().unwrap().drain(&mut hints).unwrap();
+            follower.take(&mut hints);
+            follower.tick(Instant::now());
+        }
+        for (number, start) in follower.take_touched() {
+            if let Some(start) = start {
+                reached.entry(number).or_insert(start);
+            }
+        }
+        let seen_s = std::time::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        for (number, offset) in reached {
+            if let Some(known) = follower.checkpoint(number, offset) {
+                self.known.insert(number, Known { seen_s, ..known });
+            }
+        }
+        self.missed_files += follower.counts().missed_files;
+    }
+}
+
+#[test]
+fn what_loses_its_name_while_a_run_starts_is_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let [path, other] = ["app.log", "elsewhere"].map(|name| dir.path().join(name));
+    fs::write(&path, "before\n").unwrap();
+    let mut store = Store::default();
+    store.run(&path, Duration::ZERO, None);
+    fs::rename(&path, dir.path().join("app.log.1")).unwrap();
+    fs::write(&path, "one\n").unwrap();
+    let from = path.clone();
+    store.run(&path, Duration::ZERO, Some(Box::new(move || fs::rename(from, other).unwrap())));
+    assert_eq!(store.came, ["one\n"]);
+    assert_eq!(store.missed_files, 0);
+}
+
+#[test]
+fn where_nothing_bears_the_name_nothing_is_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.log");
+    fs::write(&path, "before\n").unwrap();
+    let mut store = Store::default();
+    store.run(&path, Duration::ZERO, None);
+    fs::rename(&path, dir.path().join("app.log.1")).unwrap();
+    store.run(&path, Duration::ZERO, None);
+    let log = path.clone();
+    store.run(&path, Duration::ZERO, Some(Box::new(move || fs::write(log, "one\n").unwrap())));
+    assert_eq!(store.came, ["one\n"]);
+    assert_eq!(store.missed_files, 0);
+}
+
+#[test]
+fn what_the_hints_tell_of_stands_where_they_say_and_not_where_a_listing_has_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let path = at("app.log");
+    fs::write(&path, "before\n").unwrap();
+    let mut store = Store::default();
+    store.run(&path, Duration::ZERO, None);
+    fs::rename(&path, at("app.log.1")).unwrap();
+    fs::write(&path, "one\n").unwrap();
+    let (log, elsewhere, second) = (path.clone(), at("elsewhere"), at("app.log.2"));
+    let act = move || {
+        // No listing of the generations has it.
+        fs::rename(&log, elsewhere).unwrap();
+        fs::write(&log, "two\n").unwrap();
+        fs::rename(&log, second).unwrap();
+        fs::write(&log, "three\n").unwrap();
+    };
+    store.run(&path, Duration::ZERO, Some(Box::new(act)));
+    assert_eq!(store.came, ["one\n", "two\n", "three\n"]);
+    let inodes = ["elsewhere", "app.log.2", "app.log"].map(|name| fs::metadata(at(name)).unwrap().ino());
+    let known: Vec<u64> = store.known.values().map(|known| known.identity.inode).collect();
+    assert_eq!(known[known.len() - 3..], inodes, "nor does the next run think otherwise");
+    store.run(&path, Duration::ZERO, None);
+    assert_eq!(store.came.len(), 3);
+}
+
+#[test]
+fn what_is_renamed_over_and_over_while_runs_start_is_read_once_and_in_its_place() {
+    const A_MOMENT: Duration = Duration::from_millis(3);
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.log");
+    fs::write(&path, "before\n").unwrap();
+    let mut store = Store::default();
+    store.run(&path, Duration::ZERO, None);
+    let is_over = AtomicBool::new(false);
+    let written = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut generation = 0;
+            while generation < 300 && !is_over.load(Ordering::Relaxed) {
+                fs::rename(&path, dir.path().join(format!("app.log.{generation}"))).unwrap();
+                // Meanwhile there is no file of that name.
+                std::thread::sleep(A_MOMENT);
+                fs::write(&path, format!("{generation}\n")).unwrap();
+                generation += 1;
+                std::thread::sleep(A_MOMENT);
+            }
+            generation
+        });
+        for _ in 0..30 {
+            store.run(&path, 3 * A_MOMENT, None);
+        }
+        is_over.store(true, Ordering::Relaxed);
+        writer.join().unwrap()
+    });
+    store.run(&path, Duration::ZERO, None);
+    let expected: Vec<String> = (0..written).map(|generation| format!("{generation}\n")).collect();
+    assert_eq!(store.came, expected);
 }
