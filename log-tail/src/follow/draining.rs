@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::{
     Follower, NotFollowable,
     files::FollowedFile,
-    resume::Known,
+    memory::Known,
     writers::{self, Writers},
 };
 use crate::{observe::FileId, record::Ending};

@@ -1,7 +1,7 @@
 //! Earlier generations of a name: files that are read before the one that bears it now, because they hold
 //! what was not read when it was rotated away, copied or compressed.
 
-use std::{io::ErrorKind, path::Path, sync::Arc};
+use std::{io::ErrorKind, path::Path};
 
 use super::{
     Follower, Identity, NameId,
@@ -11,7 +11,7 @@ use super::{
     reader::Position,
     siblings::{self, Content, Found, Sibling},
     stream::Stream,
-    succession::{Bearer, Earlier},
+    succession::Earlier,
 };
 use crate::{observe::FileId, record::Source};
 
@@ -96,64 +96,6 @@ impl Follower {
             }
         }
         files
-    }
-
-    /// A listing says that the name bore these files, oldest first, before those in its line.
-    ///
-    /// What is read from a directory while its names change may lack some of them, and hold some that stand in
-    /// the line. Hints lack none: those that wait are taken first, and what they tell of is where they say.
-    pub(super) fn bore_earlier(&mut self, id: NameId, files: Vec<Earlier>) {
-        for earlier in files.iter().filter(|earlier| earlier.is_new) {
-            if let Some(file) = self.file_mut(earlier.file) {
-                file.in_line = true;
-            }
-        }
-        if !files.is_empty() {
-            self.successions.earlier.entry(id).or_default().extend(files);
-            self.doubtful.insert(id);
-        }
-    }
-
-    /// What was told of with this number is this file. Whether a listing has it, too.
-    pub(super) fn told_of_as(&mut self, id: FileId, number: u64) -> bool {
-        let (mut is_listed, mut is_new) = (false, false);
-        for files in self.successions.earlier.values_mut() {
-            files.retain(|earlier| {
-                let is_it = earlier.file == id;
-                is_listed |= is_it;
-                is_new |= is_it && earlier.is_new;
-                !is_it
-            });
-        }
-        if is_new {
-            self.renumber(id, number);
-        }
-        is_listed
-    }
-
-    /// Nothing has been read of the file yet, and it did not come when its number says.
-    fn renumber(&mut self, id: FileId, number: u64) {
-        let Some(file) = self.file_mut(id) else { return };
-        let before = file.source.number;
-        file.source = Arc::new(Source { number, ..Source::clone(&file.source) });
-        if self.memory.is_kept {
-            self.by_number.remove(&before);
-            self.by_number.insert(number, id);
-            for (touched, _) in self.memory.touched.iter_mut().filter(|(touched, _)| *touched == before) {
-                *touched = number;
-            }
-        }
-    }
-
-    /// Puts what bore the name earlier in front of those in its line.
-    pub(super) fn line_up_earlier(&mut self, id: NameId) {
-        let Some(files) = self.successions.earlier.remove(&id) else { return };
-        let Some(name) = self.names.get_mut(id.0) else { return };
-        let mut line: Vec<_> = files.iter().map(|earlier| Bearer::File(earlier.file)).collect();
-        // What was known to stand in line already, in its place.
-        name.line.retain(|bearer| !line.contains(bearer));
-        line.append(&mut name.line);
-        name.line = line;
     }
 
     /// How far this file was read, whether it is followed still or was let go.

@@ -22,6 +22,8 @@ mod glob;
 mod identity;
 #[cfg(test)]
 mod interposed;
+mod line;
+mod memory;
 #[cfg(test)]
 mod model;
 mod mounts;
@@ -39,6 +41,7 @@ mod start;
 mod stream;
 mod succession;
 mod sweep;
+mod taking;
 mod trail;
 mod truncation;
 mod writers;
@@ -63,10 +66,10 @@ use self::{
     descriptors::Descriptors,
     directories::{Directories, PatternId, Waiting},
     files::FollowedFile,
+    memory::Memory,
     mounts::Mounts,
     names::{Name, NameId},
     reader::Reader,
-    resume::Memory,
     skipped::Skips,
     succession::Successions,
     sweep::Suspects,
@@ -74,8 +77,8 @@ use self::{
 pub use self::{
     glob::{Pattern, PatternError, check as check_pattern},
     identity::{Identity, NotFollowable, look},
+    memory::Known,
     print::{Mark, Print},
-    resume::Known,
     start::Start,
 };
 use crate::{

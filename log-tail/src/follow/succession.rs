@@ -16,9 +16,8 @@ use rustc_hash::FxHashMap;
 use slab::Slab;
 
 use super::{
-    Follower, NameId, Rotation,
+    Follower, NameId,
     copies::{Copies, OLD},
-    directories::Directory,
     places::as_written,
 };
 use crate::observe::{Change, Cookie, DirectoryId, FileId};
@@ -211,13 +210,7 @@ impl Follower {
         }
     }
 
-    /// Whether a file stands in a name's line behind an inode that is still to be opened.
-    pub(super) fn is_in_line(&self, id: FileId) -> bool {
-        !self.successions.comers.is_empty()
-            && self.names.iter().any(|(_, name)| name.line.contains(&Bearer::File(id)))
-    }
-
-    fn new_comer(&mut self, known_by: KnownBy) -> Bearer {
+    pub(super) fn new_comer(&mut self, known_by: KnownBy) -> Bearer {
         let number = self.next_number();
         let comer = Comer {
             place: None,
@@ -230,19 +223,6 @@ impl Follower {
             known_by,
         };
         Bearer::Comer(ComerId(self.successions.comers.insert(comer)))
-    }
-
-    /// The name bears this inode after those that it bore before.
-    fn line_up(&mut self, id: NameId, bearer: Bearer) {
-        self.copied_again(id, bearer);
-        let Some(name) = self.names.get_mut(id.0) else { return };
-        name.line.push(bearer);
-        self.doubtful.insert(id);
-        if let Bearer::Comer(ComerId(comer)) = bearer
-            && let Some(comer) = self.successions.comers.get_mut(comer)
-        {
-            comer.names.push(id);
-        }
     }
 
     /// Where a bearer is from now on; nowhere, as far as anybody tells, without a place.
@@ -328,98 +308,5 @@ impl Follower {
         self.successions.comers.clear();
         self.successions.moving.clear();
         self.successions.strays.clear();
-    }
-
-    /// Has the name taken up again what it bears at its place now, if anything: the hints did not tell.
-    pub(super) fn expect_comer(&mut self, id: NameId) -> bool {
-        let Some(name) = self.names.get(id.0) else { return false };
-        if self.has_comers(id) {
-            return true;
-        }
-        let Some((directory, entry)) = name.places.last().cloned() else { return false };
-        if self.directories.get(directory).is_none_or(Directory::is_looked_at) {
-            return false;
-        }
-        let comer = self.new_comer(KnownBy::Nothing);
-        self.line_up(id, comer);
-        if let Some(directory) = self.directories.get_mut(directory) {
-            let before = directory.entries.entry(entry.clone()).or_default().bearer.replace(comer);
-            if let Some(before) = before {
-                self.set_place(before, None);
-            }
-        }
-        self.set_place(comer, Some((directory, entry)));
-        true
-    }
-
-    /// It was looked whether what is expected at the name is there, and it is.
-    pub(super) fn comers_are_there(&mut self, id: NameId) {
-        let line = self.names.get(id.0).map(|name| name.line.as_slice()).unwrap_or_default();
-        for bearer in line {
-            if let Bearer::Comer(ComerId(comer)) = bearer
-                && let Some(comer) = self.successions.comers.get_mut(*comer)
-                && comer.known_by == KnownBy::Nothing
-            {
-                comer.known_by = KnownBy::Sight;
-            }
-        }
-    }
-
-    /// Whether some in the name's line are still to be opened.
-    pub(super) fn has_comers(&self, id: NameId) -> bool {
-        let line = self.names.get(id.0).map(|name| name.line.as_slice()).unwrap_or_default();
-        line.iter().any(|bearer| matches!(bearer, Bearer::Comer(_)))
-    }
-
-    /// Has the name's files follow each other as far as they are known. `false` where some are not yet.
-    pub(super) fn advance(&mut self, id: NameId) -> bool {
-        if !self.successions.earlier.is_empty() && self.successions.earlier.contains_key(&id) {
-            if self.has_comers(id) {
-                return false;
-            }
-            self.line_up_earlier(id);
-        }
-        let Some(name) = self.names.get_mut(id.0) else { return true };
-        let known = name.line.iter().take_while(|bearer| matches!(bearer, Bearer::File(_))).count();
-        let files: Vec<FileId> = name
-            .line
-            .drain(..known)
-            .filter_map(|bearer| if let Bearer::File(file) = bearer { Some(file) } else { None })
-            .filter(|file| self.files.contains(file.0 as usize))
-            .collect();
-        let settled = name.line.is_empty();
-        let path = name.path.display().to_string();
-        let mut replaced = 0;
-        for file in files {
-            if self.file_mut(file).is_some_and(|file| std::mem::replace(&mut file.in_line, false)) {
-                self.queue(file);
-            }
-            let Some(name) = self.names.get(id.0) else { break };
-            let (old, said) = (name.bears, name.said.is_some());
-            if old == Some(file) {
-                continue;
-            }
-            let before = self.last_bearer(id);
-            if let Some(before) = before.filter(|before| *before != file) {
-                self.read_before(before, file);
-            }
-            if old.is_some() {
-                self.rotated(Rotation::Replace);
-                replaced += 1;
-            } else if said {
-                self.notice(format_args!("'{path}' has appeared; following it"));
-            }
-            self.bear(id, Some(file));
-        }
-        match replaced {
-            0 => {}
-            1 => self.notice(format_args!("'{path}' has been replaced; following the new file")),
-            n => {
-                self.notice(format_args!(
-                    "'{path}' has been replaced {n} times; following each file in turn"
-                ));
-            }
-        }
-        settled
     }
 }
