@@ -56,6 +56,7 @@ impl Follower {
         // What is not certain by now is not waited for.
         for id in self.successions.earlier.keys().copied().collect::<Vec<_>>() {
             self.line_up_earlier(id);
+            self.doubtful.insert(id);
         }
         self.look_at_doubtful();
         let is_left = !self.successions.comers.is_empty();

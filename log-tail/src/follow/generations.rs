@@ -4,7 +4,7 @@
 use std::{io::ErrorKind, path::Path};
 
 use super::{
-    Follower, Identity, NameId,
+    Follower, Identity, NameId, Rotation,
     copies::Copies,
     files::FollowedFile,
     print::Print,
@@ -57,19 +57,21 @@ impl Follower {
         };
         let identity = file.identity;
         let Some(last) = self.names.get(id.0).and_then(|name| name.last_bore) else { return };
+        let followed = self.files.len();
         let found = self.came_after(id, last);
-        let is_before =
-            |earlier: &&Earlier| self.file(earlier.file).is_some_and(|file| file.identity != identity);
-        let found: Vec<_> = found.iter().take_while(is_before).copied().collect();
-        if found.iter().all(|earlier| !earlier.is_new) {
+        if self.files.len() == followed {
             return;
         }
+        let is_before =
+            |earlier: &Earlier| self.file(earlier.file).is_some_and(|file| file.identity != identity);
+        let found: Vec<_> = found.into_iter().take_while(is_before).map(|earlier| earlier.file).collect();
         let mut before = Some(last.0).filter(|_| self.is_followed(last));
-        for file in found.into_iter().map(|earlier| earlier.file).chain([bears]) {
+        for file in found.into_iter().chain([bears]) {
             if let Some(before) = before.replace(file) {
                 self.read_before(before, file);
             }
             self.bear(id, Some(file));
+            self.rotated(Rotation::Replace);
         }
     }
 
@@ -88,12 +90,18 @@ impl Follower {
         for sibling in last.newer(&siblings) {
             if let Some(file) = self.by_identity.get(&sibling.identity).copied() {
                 files.push(Earlier { file, is_new: false });
-            } else if let Some(found) = self.opened_from_start(std::slice::from_ref(sibling)).0.pop() {
-                let (position, number) = self.known_in_this_run(&found);
-                let is_new = number.is_none();
-                let file = self.add_generation(&path, found, position, number);
-                files.extend(file.map(|file| Earlier { file, is_new }));
+                continue;
             }
+            let Some(found) = self.opened_from_start(std::slice::from_ref(sibling)).0.pop() else { continue };
+            let known = self.known_in_this_run(&found);
+            if known.as_ref().is_some_and(|(position, _)| found.content.ends_at(position.read_to())) {
+                continue;
+            }
+            let is_new = known.is_none();
+            let (position, number) =
+                known.map_or((Position::at(0), None), |(position, number)| (position, Some(number)));
+            let file = self.add_generation(&path, found, position, number);
+            files.extend(file.map(|file| Earlier { file, is_new }));
         }
         files
     }
@@ -112,13 +120,10 @@ impl Follower {
         Some(LastRead { identity: *identity, print: print.clone(), read_to: *read_to, modified_ns: None })
     }
 
-    /// Where to read on in a file that was let go in this run.
-    fn known_in_this_run(&mut self, found: &Found) -> (Position, Option<u64>) {
-        let is_it = self.was_let_go(found);
-        match self.retired.pop(&found.sibling.identity).filter(|_| is_it) {
-            Some((read_to, print, number)) => (Position::known(read_to, print), Some(number)),
-            None => (Position::at(0), None),
-        }
+    /// Where to read on in a file that was let go in this run, and its number.
+    fn known_in_this_run(&self, found: &Found) -> Option<(Position, u64)> {
+        let (read_to, print, number) = self.retired.peek(&found.sibling.identity)?;
+        self.was_let_go(found).then(|| (Position::known(*read_to, print.clone()), *number))
     }
 
     /// Those of them that are not followed already, opened; and whether one was missed because its name had

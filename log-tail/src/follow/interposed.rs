@@ -24,12 +24,19 @@ pub struct Interposed {
     pub on_directory: Option<(PathBuf, Act)>,
     /// While it is set, hints about names are lost, and nobody says so.
     pub is_deaf: Rc<Cell<bool>>,
+    /// While it is set, there is always a hint that is being made.
+    pub is_telling: Rc<Cell<bool>>,
 }
 
 impl Interposed {
     /// Loses nothing yet.
     pub fn new() -> Self {
-        Self { inner: InotifyObserver::new().unwrap(), on_directory: None, is_deaf: Rc::default() }
+        Self {
+            inner: InotifyObserver::new().unwrap(),
+            on_directory: None,
+            is_deaf: Rc::default(),
+            is_telling: Rc::default(),
+        }
     }
 }
 
@@ -70,6 +77,10 @@ impl Observer for Interposed {
 
     fn answer(&mut self, id: FileId, near: u64) -> Answer {
         self.inner.answer(id, near)
+    }
+
+    fn is_telling(&self) -> bool {
+        self.is_telling.get()
     }
 
     fn drain(&mut self, hints: &mut Vec<Hint>) -> io::Result<bool> {

@@ -99,6 +99,14 @@ impl Content {
         }
     }
 
+    /// Whether nothing comes behind this offset. What is compressed does not grow.
+    pub fn ends_at(&self, offset: u64) -> bool {
+        match self {
+            Self::Plain(file) => file.metadata().is_ok_and(|metadata| metadata.len() == offset),
+            Self::Compressed(_) => true,
+        }
+    }
+
     /// Its length in bytes, or more than `most` where it is longer.
     ///
     /// # Errors

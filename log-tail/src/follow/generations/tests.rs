@@ -117,6 +117,10 @@ fn what_came_and_went_untold_is_found_although_the_name_bears_what_came_next() {
     assert_eq!(log.came, ["one\n", "three\n"], "nobody has told of the second");
     log.make_up();
     assert_eq!(log.came, ["one\n", "three\n", "two\n"]);
-    log.make_up();
+    for _ in 0..2 {
+        log.read();
+        log.make_up();
+    }
     assert_eq!(log.came.len(), 3, "none is read again");
+    assert_eq!(log.follower.file_count(), 1, "nor followed for ever");
 }

@@ -55,13 +55,17 @@ struct Store {
 impl Store {
     /// Follows a name for a time. `act`: what happens as soon as its directory is listened to.
     fn run(&mut self, path: &Path, time: Duration, act: Option<Act>) {
+        let mut observer = Interposed::new();
+        observer.on_directory = act.map(|act| (path.parent().unwrap().to_owned(), act));
+        self.run_with(path, time, observer);
+    }
+
+    fn run_with(&mut self, path: &Path, time: Duration, observer: Interposed) {
         let settings = FollowSettings {
             start: Start::LastBytes(0),
             max_line_bytes: NonZeroUsize::new(1024).unwrap(),
             rotate_wait: Duration::from_secs(5),
         };
-        let mut observer = Interposed::new();
-        observer.on_directory = act.map(|act| (path.parent().unwrap().to_owned(), act));
         let mut follower = Follower::new(settings, Some(Box::new(observer)));
         let next = self.known.keys().next_back().map_or(0, |last| last + 1);
         follower.remember(self.known.values().cloned().collect(), next);
@@ -154,6 +158,26 @@ fn what_the_hints_tell_of_stands_where_they_say_and_not_where_a_listing_has_it()
     assert_eq!(known[known.len() - 3..], inodes, "nor does the next run think otherwise");
     store.run(&path, Duration::ZERO, None);
     assert_eq!(store.came.len(), 3);
+}
+
+#[test]
+fn what_was_rotated_away_is_read_although_nothing_gets_certain() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("app.log");
+    fs::write(&path, "before\n").unwrap();
+    let mut store = Store::default();
+    store.run(&path, Duration::ZERO, None);
+    fs::rename(&path, dir.path().join("app.log.1")).unwrap();
+    std::thread::sleep(Duration::from_millis(10));
+    fs::write(&path, "one\n").unwrap();
+    fs::rename(&path, dir.path().join("app.log.2")).unwrap();
+    fs::write(&path, "two\n").unwrap();
+    let observer = Interposed::new();
+    observer.is_telling.set(true);
+    store.run_with(&path, Duration::ZERO, observer);
+    assert_eq!(store.came, ["one\n"], "what bears the name may be another by now");
+    store.run(&path, Duration::ZERO, None);
+    assert_eq!(store.came, ["one\n", "two\n"]);
 }
 
 #[test]
