@@ -150,6 +150,45 @@ fn a_file_without_permission_is_said_and_the_others_are_followed() {
     assert_eq!(once.text(), "open\nmore\n");
 }
 
+#[test]
+fn a_file_that_loses_its_permission_is_said_and_nothing_waits_for_it() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let place = Place::new();
+    let Some(tail) = for_everybody(&place) else { return };
+    let (closed, open) = (place.path("closed.log"), place.path("open.log"));
+    create(&closed, "one\n");
+    create(&open, "open\n");
+    let tail = tail.as_nobody().with_metrics().args(["-q", "--sweep", "1s"]).arg(&closed).arg(&open).follow();
+    tail.wait_until_stdout("both", |stdout| stdout.len() == "one\nopen\n".len());
+    let mut old = File::options().append(true).open(&closed).unwrap();
+    // As logrotate does with `create 0600 root root`.
+    fs::rename(&closed, place.path("closed.log.1")).unwrap();
+    create(place.path("made"), "two\n");
+    fs::set_permissions(place.path("made"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::rename(place.path("made"), &closed).unwrap();
+    let is_said = |lines: &[String]| lines.iter().any(|line| line.contains("permission denied"));
+    tail.wait_for_stderr("the refusal", is_said);
+    old.write_all(b"late\n").unwrap();
+    append(&open, "more\n");
+    tail.wait_until_stdout("the others", |stdout| {
+        let text = String::from_utf8_lossy(stdout);
+        text.contains("late\n") && text.contains("more\n")
+    });
+    // Some sweeps: it is no missed hint.
+    std::thread::sleep(Duration::from_secs(4));
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o644)).unwrap();
+    tail.wait_until_stdout("two", |stdout| String::from_utf8_lossy(stdout).contains("two\n"));
+    assert_eq!(tail.scrape().get("log_tail_missed_hints_total"), 0);
+    let ended = tail.terminate();
+    assert_eq!(
+        ended.stderr.iter().filter(|line| line.contains("permission denied")).count(),
+        1,
+        "{:?}",
+        ended.stderr
+    );
+}
+
 /// A ring that holds 60 events or so, and a reader that is stopped while thousands happen.
 #[test]
 fn hints_that_do_not_fit_into_the_ring_are_made_up_for() {

@@ -16,7 +16,7 @@ use std::{
 use rustc_hash::FxHashSet;
 
 use super::{
-    Follower, Identity, NotFollowable,
+    Follower, Identity, NameId, NotFollowable, Rotation,
     start::Start,
     succession::{Bearer, ComerId, KnownBy, Stray},
 };
@@ -43,15 +43,13 @@ impl Follower {
         let mut rounds = 0;
         while rounds < ROUNDS {
             self.look_at_doubtful();
-            let left = self.successions.comers.len();
-            if left == 0 {
+            if self.successions.comers.is_empty() {
                 break;
             }
             let directories = self.open_comers();
             self.catch_up(&directories);
-            self.take_in();
             // While there is progress it goes on.
-            rounds += usize::from(self.successions.comers.len() >= left);
+            rounds += usize::from(self.take_in() == 0);
         }
         // What is not certain by now is not waited for.
         for id in self.successions.earlier.keys().copied().collect::<Vec<_>>() {
@@ -79,16 +77,15 @@ impl Follower {
             let Some(comer) = self.successions.comers.get_mut(key) else { continue };
             let before = match opened {
                 Some(Ok((file, metadata))) => comer.opened.replace((file, metadata, changes)),
-                // It cannot be followed, and will be looked at when it changes.
-                Some(Err(NotFollowable::Kind { .. } | NotFollowable::Denied(_))) => {
-                    self.drop_comer(ComerId(key));
-                    continue;
-                }
                 Some(Err(NotFollowable::Missing(_))) => {
                     comer.missing = Some(changes);
                     comer.opened.take()
                 }
-                Some(Err(_)) | None => comer.opened.take(),
+                Some(Err(NotFollowable::Descriptors { .. })) | None => comer.opened.take(),
+                Some(Err(error)) => {
+                    self.refuse_comer(ComerId(key), &error);
+                    continue;
+                }
             };
             let stray = Stray::of(before, &comer.names);
             self.successions.strays.extend(stray);
@@ -141,8 +138,27 @@ impl Follower {
         false
     }
 
-    /// Follows what was opened for certain, and what can be nothing else.
-    fn take_in(&mut self) {
+    /// It cannot be followed as it is, and will be looked at when it changes.
+    fn refuse_comer(&mut self, comer: ComerId, error: &NotFollowable) {
+        let names = self.successions.comers.get(comer.0).map(|comer| comer.names.clone()).unwrap_or_default();
+        self.drop_comer(comer);
+        for id in names {
+            if !self.advance(id) {
+                continue;
+            }
+            // To look at it at once would be to expect the same again.
+            self.doubtful.remove(&id);
+            if self.names.get(id.0).is_some_and(|name| name.bears.is_some()) {
+                self.rotated(Rotation::Replace);
+                self.bear(id, None);
+            }
+            self.say_of(id, error);
+        }
+    }
+
+    /// Follows what was opened for certain, and what can be nothing else. Returns how many that were.
+    fn take_in(&mut self) -> usize {
+        let mut followed = 0;
         let keys = self.successions.in_order();
         let moving: FxHashSet<ComerId> = self
             .successions
@@ -156,6 +172,7 @@ impl Follower {
             let certain = comer.opened.as_ref().is_some_and(|(.., changes)| *changes == comer.changes);
             if certain && let Some((file, metadata, _)) = comer.opened.take() {
                 self.become_file(ComerId(key), file, &metadata);
+                followed += 1;
             } else if (comer.place.is_none() && !moving.contains(&ComerId(key)))
                 || comer.missing == Some(comer.changes)
             {
@@ -167,12 +184,11 @@ impl Follower {
         // What bore a name when it was opened, and belongs to nobody whose name is known, belongs to one
         // of those that came to the same name and have none any more; both are in their order.
         let strays = std::mem::take(&mut self.successions.strays);
-        let pending = self.successions.comers.len() > gone.len();
         for stray in strays {
             if self.by_identity.contains_key(&Identity::of(&stray.metadata)) {
                 continue;
             }
-            if pending {
+            if self.is_pending(&stray.names, &gone) {
                 // It may still turn out to be one of those.
                 if self.successions.strays.len() < OPEN_AT_ONCE {
                     self.successions.strays.push(stray);
@@ -184,16 +200,24 @@ impl Follower {
             let is_its = |key: &ComerId| names_of(key).iter().any(|name| stray.names.contains(name));
             if let Some(at) = gone.iter().position(is_its) {
                 self.become_file(gone.remove(at), stray.file, &stray.metadata);
+                followed += 1;
             }
         }
-        if !pending {
-            for ComerId(key) in gone {
-                let comer = self.successions.comers.get(key);
-                let was_there = comer.is_some_and(|comer| comer.known_by != KnownBy::Nothing);
-                self.counts.missed_files += u64::from(was_there);
+        for ComerId(key) in gone.clone() {
+            let Some(comer) = self.successions.comers.get(key) else { continue };
+            if !self.is_pending(&comer.names, &gone) {
+                self.counts.missed_files += u64::from(comer.known_by != KnownBy::Nothing);
                 self.drop_comer(ComerId(key));
             }
         }
+        followed
+    }
+
+    /// Whether one that came to any of these names may still be found.
+    fn is_pending(&self, names: &[NameId], gone: &[ComerId]) -> bool {
+        self.successions.comers.iter().any(|(key, comer)| {
+            !gone.contains(&ComerId(key)) && comer.names.iter().any(|name| names.contains(name))
+        })
     }
 
     /// A comer turns out to be this file.

@@ -142,13 +142,8 @@ impl Follower {
             if !self.advance(*id) {
                 continue;
             }
-            let Err(error) = self.look_at(*id, None) else { continue };
-            let Some(name) = self.names.get_mut(id.0) else { continue };
-            let text = error.to_string();
-            let worth_saying = name.explicit || !matches!(error, NotFollowable::Missing(_));
-            if worth_saying && name.said.as_ref() != Some(&text) {
-                name.said = Some(text.clone());
-                self.notice(text);
+            if let Err(error) = self.look_at(*id, None) {
+                self.say_of(*id, &error);
             }
         }
         for id in doubtful {
@@ -165,6 +160,17 @@ impl Follower {
                 self.by_path.remove(&name.path);
                 self.unplace(id, name.places);
             }
+        }
+    }
+
+    /// Says why a name cannot be followed, once.
+    pub(super) fn say_of(&mut self, id: NameId, error: &NotFollowable) {
+        let Some(name) = self.names.get_mut(id.0) else { return };
+        let text = error.to_string();
+        let worth_saying = name.explicit || !matches!(error, NotFollowable::Missing(_));
+        if worth_saying && name.said.as_ref() != Some(&text) {
+            name.said = Some(text.clone());
+            self.notice(text);
         }
     }
 
@@ -260,7 +266,9 @@ impl Follower {
 
     pub(super) fn bear(&mut self, id: NameId, file: Option<FileId>) {
         let Some(name) = self.names.get_mut(id.0) else { return };
-        name.said = None;
+        if file.is_some() {
+            name.said = None;
+        }
         let before = std::mem::replace(&mut name.bears, file);
         if let Some(old) = before.and_then(|old| self.files.get(old.0 as usize)) {
             name.last_bore = Some((old.id, old.source.number));

@@ -92,7 +92,13 @@ impl Follower {
     pub(super) fn changed_names(&self) -> Vec<NameId> {
         let changed = |name: &super::Name| {
             let borne = name.bears.and_then(|id| self.file(id)).map(|file| file.identity);
-            borne != identity::look(&name.path).ok().map(|metadata| Identity::of(&metadata))
+            // What nobody may read is looked at, and not followed.
+            let there = if borne.is_some() {
+                identity::look(&name.path).ok()
+            } else {
+                identity::open(&name.path).ok().map(|(_, metadata)| metadata)
+            };
+            borne != there.map(|metadata| Identity::of(&metadata))
         };
         self.names.iter().filter(|(_, name)| changed(name)).map(|(key, _)| NameId(key)).collect()
     }
