@@ -206,7 +206,15 @@ impl Follower {
         for ComerId(key) in gone.clone() {
             let Some(comer) = self.successions.comers.get(key) else { continue };
             if !self.is_pending(&comer.names, &gone) {
-                self.counts.missed_files += u64::from(comer.known_by != KnownBy::Nothing);
+                let was_there = match comer.known_by {
+                    KnownBy::Nothing => false,
+                    // A hint that was on its way told of it a second time.
+                    KnownBy::Sight(identity) => {
+                        !self.by_identity.contains_key(&identity) && !self.retired.contains(&identity)
+                    }
+                    KnownBy::Hint => true,
+                };
+                self.counts.missed_files += u64::from(was_there);
                 self.drop_comer(ComerId(key));
             }
         }
@@ -235,7 +243,7 @@ impl Follower {
         let is_new = !self.by_identity.contains_key(&Identity::of(metadata));
         match self.take_up(&path, file, metadata, Start::FromByte(1), linked, Some(number)) {
             Ok(id) => {
-                let is_known = !is_new && !self.told_of_as(id, number);
+                let is_known = !is_new && !self.told_of_as(id, number, &names);
                 if let Some(file) = self.file_mut(id) {
                     // Until it is known after which file it is read.
                     file.in_line |= is_new;

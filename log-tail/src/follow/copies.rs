@@ -349,7 +349,7 @@ impl Follower {
     /// Whether it was read to its end before, and is what it was then: it had been found before it was told of.
     pub(super) fn was_let_go(&self, Found { sibling, content }: &Found) -> bool {
         let retired = self.retired.peek(&sibling.identity);
-        retired.is_some_and(|(read_to, print, _)| content.is_of(print, *read_to))
+        retired.is_some_and(|it| content.is_of(&it.print, it.read_to))
     }
 
     /// Copies that were there before their directory was listened to, by their times.

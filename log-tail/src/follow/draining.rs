@@ -4,10 +4,13 @@
 //! for the grace time at most. A writer that never lets go does not hold them back for ever: from then on
 //! all are read side by side.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use super::{
-    Follower, NotFollowable,
+    Follower, NotFollowable, Retired,
     files::FollowedFile,
     memory::Known,
     writers::{self, Writers},
@@ -141,7 +144,8 @@ impl Follower {
                 }
             }
         }
-        self.retired.put(identity, (position.handed_on(), position.print, source.number));
+        let (read_to, print, number) = (position.handed_on(), position.print, source.number);
+        self.retired.put(identity, Retired { read_to, print, number, path: Arc::clone(&source.path) });
     }
 
     /// The file has lost its last name: it is read on for the grace time.

@@ -40,90 +40,144 @@ impl LastRead {
 }
 
 impl Follower {
-    /// Hints were lost: files that bore the name and were not told of are among its siblings.
-    pub(super) fn make_up_for_lost_hints(&mut self, id: NameId) {
+    /// Hints were lost: files that bore the name and were not told of are among its siblings. `seen`: what was seen
+    /// to bear it just now.
+    pub(super) fn make_up_for_lost_hints(&mut self, id: NameId, seen: Option<Identity>) {
         let Some(name) = self.names.get(id.0) else { return };
-        let bears = name.bears.and_then(|file| self.file(file)).map(|file| (file.id, file.source.number));
-        let Some(last) = bears.or(name.last_bore) else { return };
-        let earlier = self.came_after(id, last);
-        self.bore_earlier(id, earlier);
-    }
-
-    /// Hints were lost, and the name bears the file that it bore: if that one came lately, others may have come before
-    /// it, and after the one that was known then.
-    pub(super) fn make_up_before(&mut self, id: NameId, bears: FileId) {
-        let Some(file) = self.file(bears).filter(|file| file.source.number >= self.skips.unsure_from) else {
-            return;
-        };
-        let identity = file.identity;
-        let Some(last) = self.names.get(id.0).and_then(|name| name.last_bore) else { return };
-        let followed = self.files.len();
-        let found = self.came_after(id, last);
-        if self.files.len() == followed {
+        let path = name.path.clone();
+        let last = name.bears.or_else(|| self.last_bearer(id)).and_then(|file| self.file(file));
+        let known = last.map(|file| (file.id, file.identity, file.source.number));
+        let bears_it = name.bears.is_some() && known.is_some_and(|(_, identity, _)| Some(identity) == seen);
+        if bears_it && known.is_some_and(|(.., number)| number < self.skips.unsure.number) {
+            // It came when all was told, and is there still.
             return;
         }
-        let is_before =
-            |earlier: &Earlier| self.file(earlier.file).is_some_and(|file| file.identity != identity);
-        let found: Vec<_> = found.into_iter().take_while(is_before).map(|earlier| earlier.file).collect();
-        let mut before = Some(last.0).filter(|_| self.is_followed(last));
-        for file in found.into_iter().chain([bears]) {
-            if let Some(before) = before.replace(file) {
-                self.read_before(before, file);
+        let (mut files, is_all) = self.untold(&path, seen.filter(|_| bears_it));
+        if let Some(name) = self.names.get_mut(id.0) {
+            name.unsure |= !is_all;
+        }
+        let Some((last, ..)) = known else { return self.bore_earlier(id, files) };
+        let before = files.iter().position(|listed| listed.file == last);
+        let later = files.split_off(before.unwrap_or(if bears_it { files.len() } else { 0 }));
+        self.bore_before(id, last, &files);
+        self.bore_earlier(id, later.into_iter().filter(|listed| listed.file != last).collect());
+    }
+
+    /// Some of these are found only now, and bore the name before this file did.
+    fn bore_before(&mut self, id: NameId, last: FileId, files: &[Earlier]) {
+        let Some(name) = self.names.get(id.0) else { return };
+        let (bears, last_bore) = (name.bears, name.last_bore);
+        let mut before: Option<Earlier> = None;
+        for listed in files.iter().copied().chain([Earlier { file: last, is_new: false }]) {
+            if let Some(before) = before.replace(listed)
+                && (before.is_new || listed.is_new)
+            {
+                self.read_before(before.file, listed.file);
             }
-            self.bear(id, Some(file));
-            self.rotated(Rotation::Replace);
+            if listed.is_new {
+                self.rotated(Rotation::Replace);
+                // It lost the name as soon as it had it.
+                self.bear(id, Some(listed.file));
+            }
+        }
+        if files.iter().any(|listed| listed.is_new) {
+            self.bear(id, bears);
+            if let Some(name) = self.names.get_mut(id.0) {
+                name.last_bore = last_bore;
+            }
         }
     }
 
-    /// The files that bore the name after this one did and are not read yet, as a listing has them: oldest first.
-    fn came_after(&mut self, id: NameId, last: (FileId, u64)) -> Vec<Earlier> {
-        let Some(path) = self.names.get(id.0).map(|name| name.path.clone()) else { return Vec::new() };
-        let Some(last) = self.last_read(last) else { return Vec::new() };
-        let siblings = match siblings::rotated(&path) {
-            Ok(siblings) => siblings,
-            Err(error) => {
-                self.notice(error);
-                return Vec::new();
-            }
-        };
+    /// The files that bore the name after all that were told of for certain, and are not read yet, as a listing has
+    /// them: oldest first; and whether that is all. `bears`: none that came after this one.
+    fn untold(&mut self, path: &Path, bears: Option<Identity>) -> (Vec<Earlier>, bool) {
+        let last = self.last_sure(path);
+        let mut found_now = Vec::new();
+        let mut is_all = false;
         let mut files = Vec::new();
-        for sibling in last.newer(&siblings) {
-            if let Some(file) = self.by_identity.get(&sibling.identity).copied() {
-                files.push(Earlier { file, is_new: false });
-                continue;
+        for _ in 0..siblings::TRIES {
+            let siblings = match siblings::rotated(path) {
+                Ok(siblings) => siblings,
+                Err(error) => {
+                    self.notice(error);
+                    return (Vec::new(), false);
+                }
+            };
+            let since = self.skips.unsure.born_ns;
+            let newer = last.as_ref().map_or_else(
+                || {
+                    siblings
+                        .iter()
+                        .filter(|sibling| sibling.born_ns.is_some_and(|born| born >= since))
+                        .collect()
+                },
+                |last| last.newer(&siblings),
+            );
+            // What was born after it is its copy, or came after it: of that the hints tell.
+            let is_later = |sibling: &Sibling| {
+                sibling.compressed.is_none()
+                    && bears
+                        .is_some_and(|bears| bears.born_ns > 0 && sibling.identity.born_ns > bears.born_ns)
+            };
+            files.clear();
+            is_all = true;
+            for sibling in newer.into_iter().filter(|sibling| !is_later(sibling)) {
+                if let Some(file) = self.by_identity.get(&sibling.identity).copied() {
+                    files.push(Earlier { file, is_new: found_now.contains(&file) });
+                    continue;
+                }
+                let (mut found, moved) = self.opened_from_start(std::slice::from_ref(sibling));
+                let Some(found) = found.pop() else {
+                    is_all &= !moved;
+                    continue;
+                };
+                let known = self.known_in_this_run(&found);
+                if known.as_ref().is_some_and(|(position, _)| found.content.ends_at(position.read_to())) {
+                    continue;
+                }
+                let (position, number) =
+                    known.map_or((Position::at(0), None), |(position, number)| (position, Some(number)));
+                if let Some(file) = self.add_generation(path, found, position, number) {
+                    files.push(Earlier { file, is_new: true });
+                    found_now.push(file);
+                }
             }
-            let Some(found) = self.opened_from_start(std::slice::from_ref(sibling)).0.pop() else { continue };
-            let known = self.known_in_this_run(&found);
-            if known.as_ref().is_some_and(|(position, _)| found.content.ends_at(position.read_to())) {
-                continue;
+            if is_all {
+                break;
             }
-            let is_new = known.is_none();
-            let (position, number) =
-                known.map_or((Position::at(0), None), |(position, number)| (position, Some(number)));
-            let file = self.add_generation(&path, found, position, number);
-            files.extend(file.map(|file| Earlier { file, is_new }));
         }
-        files
+        (files, is_all)
     }
 
-    /// How far this file was read, whether it is followed still or was let go.
-    fn last_read(&mut self, (last, number): (FileId, u64)) -> Option<LastRead> {
-        if self.is_followed((last, number)) {
-            let file = self.files.get_mut(last.0 as usize)?;
-            let descriptor = self.descriptors.get(last, &mut file.path, file.identity);
-            let modified_ns =
-                descriptor.ok().and_then(|file| file.metadata().ok()).map(|it| siblings::modified_ns(&it));
-            let (print, read_to) = (file.position.print.clone(), file.position.handed_on());
-            return Some(LastRead { identity: file.identity, print, read_to, modified_ns });
+    /// The last file that bore the name while all was told, whether it is followed still or was let go.
+    fn last_sure(&mut self, path: &Path) -> Option<LastRead> {
+        let is_sure = |number: u64| number < self.skips.unsure.number;
+        let followed = self.files.iter().map(|(_, file)| file);
+        let followed = followed.filter(|file| *file.source.path == *path && is_sure(file.source.number));
+        let followed =
+            followed.max_by_key(|file| file.source.number).map(|file| (file.source.number, file.id));
+        let retired = self.retired.iter().filter(|(_, it)| *it.path == *path && is_sure(it.number));
+        let retired = retired.max_by_key(|(_, it)| it.number);
+        if let Some((identity, it)) =
+            retired.filter(|(_, it)| followed.is_none_or(|(number, _)| number < it.number))
+        {
+            let (print, read_to) = (it.print.clone(), it.read_to);
+            return Some(LastRead { identity: *identity, print, read_to, modified_ns: None });
         }
-        let (identity, (read_to, print, _)) = self.retired.iter().find(|(_, (.., it))| *it == number)?;
-        Some(LastRead { identity: *identity, print: print.clone(), read_to: *read_to, modified_ns: None })
+        let (_, id) = followed?;
+        let file = self.files.get_mut(id.0 as usize)?;
+        let descriptor = self.descriptors.get(id, &mut file.path, file.identity);
+        let modified_ns =
+            descriptor.ok().and_then(|file| file.metadata().ok()).map(|it| siblings::modified_ns(&it));
+        let (print, read_to) = (file.position.print.clone(), file.position.handed_on());
+        Some(LastRead { identity: file.identity, print, read_to, modified_ns })
     }
 
     /// Where to read on in a file that was let go in this run, and its number.
     fn known_in_this_run(&self, found: &Found) -> Option<(Position, u64)> {
-        let (read_to, print, number) = self.retired.peek(&found.sibling.identity)?;
-        self.was_let_go(found).then(|| (Position::known(*read_to, print.clone()), *number))
+        let retired = self.retired.peek(&found.sibling.identity)?;
+        let position = || Position::known(retired.read_to, retired.print.clone());
+        self.was_let_go(found).then(|| (position(), retired.number))
     }
 
     /// Those of them that are not followed already, opened; and whether one was missed because its name had

@@ -42,7 +42,8 @@ impl Interposed {
 
 impl Observer for Interposed {
     fn backend(&self) -> Backend {
-        self.inner.backend()
+        // That hints were lost is told late, as the kernel program does.
+        Backend::Ebpf
     }
 
     fn readiness(&self) -> BorrowedFd<'_> {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Follower, NameId, Rotation,
+    Follower, Identity, NameId, Rotation,
     directories::Directory,
     succession::{Bearer, ComerId, Earlier, KnownBy},
 };
@@ -39,6 +39,12 @@ impl Follower {
         if self.directories.get(directory).is_none_or(Directory::is_looked_at) {
             return false;
         }
+        let bearer = self.directories.get(directory).and_then(|found| found.entries.get(&entry)?.bearer);
+        if let Some(comer @ Bearer::Comer(_)) = bearer {
+            // By another name for the same entry.
+            self.line_up(id, comer);
+            return true;
+        }
         let comer = self.new_comer(KnownBy::Nothing);
         self.line_up(id, comer);
         if let Some(directory) = self.directories.get_mut(directory) {
@@ -51,15 +57,23 @@ impl Follower {
         true
     }
 
-    /// It was looked whether what is expected at the name is there, and it is.
-    pub(super) fn comers_are_there(&mut self, id: NameId) {
+    /// Whether another name's line holds what bears this name's entry, still to be opened.
+    pub(super) fn is_expected_elsewhere(&self, id: NameId) -> bool {
+        let place = self.names.get(id.0).and_then(|name| name.places.last());
+        let bearer =
+            place.and_then(|(directory, entry)| self.directories.get(*directory)?.entries.get(entry)?.bearer);
+        matches!(bearer, Some(Bearer::Comer(_)))
+    }
+
+    /// It was looked whether what is expected at the name is there, and this is.
+    pub(super) fn seen_at(&mut self, id: NameId, identity: Identity) {
         let line = self.names.get(id.0).map(|name| name.line.as_slice()).unwrap_or_default();
         for bearer in line {
             if let Bearer::Comer(ComerId(comer)) = bearer
                 && let Some(comer) = self.successions.comers.get_mut(*comer)
                 && comer.known_by == KnownBy::Nothing
             {
-                comer.known_by = KnownBy::Sight;
+                comer.known_by = KnownBy::Sight(identity);
             }
         }
     }
@@ -124,8 +138,8 @@ impl Follower {
 
     /// A listing says that the name bore these files, oldest first, before those in its line.
     ///
-    /// What is read from a directory while its names change may lack some of them, and hold some that stand in
-    /// the line. Hints lack none: those that wait are taken first, and what they tell of is where they say.
+    /// What is read from a directory while its names change may lack some of them, and hold some of which hints are
+    /// on their way. Those are taken first, and what they tell of is where they say.
     pub(super) fn bore_earlier(&mut self, id: NameId, files: Vec<Earlier>) {
         for earlier in files.iter().filter(|earlier| earlier.is_new) {
             if let Some(file) = self.file_mut(earlier.file) {
@@ -138,10 +152,11 @@ impl Follower {
         }
     }
 
-    /// What was told of with this number is this file. Whether a listing has it, too.
-    pub(super) fn told_of_as(&mut self, id: FileId, number: u64) -> bool {
+    /// What came to these names, told of with this number, is this file. Whether a listing of theirs has it, too.
+    pub(super) fn told_of_as(&mut self, id: FileId, number: u64, names: &[NameId]) -> bool {
         let (mut is_listed, mut is_new) = (false, false);
-        for files in self.successions.earlier.values_mut() {
+        for name in names {
+            let Some(files) = self.successions.earlier.get_mut(name) else { continue };
             files.retain(|earlier| {
                 let is_it = earlier.file == id;
                 is_listed |= is_it;

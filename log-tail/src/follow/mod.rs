@@ -137,6 +137,17 @@ impl Counts {
     }
 }
 
+/// A file that was let go.
+#[derive(Debug)]
+struct Retired {
+    /// How far it had been read.
+    read_to: u64,
+    print: Print,
+    number: u64,
+    /// The followed name it bore.
+    path: Arc<Path>,
+}
+
 /// Something the user should know, as a sentence for standard error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice(pub String);
@@ -179,8 +190,8 @@ pub struct Follower {
     /// By the numbers that stand for them from one run to the next, where that is remembered.
     by_number: FxHashMap<u64, FileId>,
     memory: Memory,
-    /// Files that were let go, how far they had been read, and their numbers: they may come back.
-    retired: LruCache<Identity, (u64, Print, u64)>,
+    /// Files that were let go: they may come back.
+    retired: LruCache<Identity, Retired>,
     /// Directories to look at again soon: the hint about them may have come before the fact.
     rechecks: Vec<(Instant, DirectoryId)>,
     suspects: Suspects,
@@ -318,6 +329,7 @@ impl Follower {
     pub fn look_at_everything(&mut self) {
         self.forget_bearers();
         self.doubt_what_came();
+        self.skips.is_making_up = true;
         for (key, name) in &mut self.names {
             name.unsure = true;
             self.doubtful.insert(NameId(key));
@@ -331,6 +343,8 @@ impl Follower {
             self.check_directory(directory);
             self.expand_again(directory);
         }
+        self.look_for_forgotten();
+        self.skips.is_making_up = false;
     }
 
     /// When [`Follower::tick`] wants to be called next.

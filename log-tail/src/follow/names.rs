@@ -27,7 +27,7 @@ pub(super) struct Name {
     pub path: Arc<Path>,
     /// The file that bears it.
     pub bears: Option<FileId>,
-    /// Where nobody bears it: who did last, and the number of that file, because ids are used again.
+    /// Who bore it before, and the number of that file, because ids are used again.
     pub last_bore: Option<(FileId, u64)>,
     /// Hints were lost: other files may have borne it in between.
     pub unsure: bool,
@@ -69,6 +69,8 @@ impl Follower {
     /// Follows everything that was added: to be called once all names and patterns are.
     pub fn begin(&mut self) {
         self.settle();
+        self.all_is_asked_for();
+        self.all_is_asked_for();
         self.report_missed();
     }
 
@@ -96,7 +98,7 @@ impl Follower {
             path: Arc::clone(&path),
             bears: None,
             last_bore: None,
-            unsure: false,
+            unsure: self.skips.is_making_up,
             line: Vec::new(),
             explicit,
             linked: false,
@@ -163,6 +165,21 @@ impl Follower {
         }
     }
 
+    /// Looks at the names that patterns matched and nothing bore any more: something may have, untold.
+    pub(super) fn look_for_forgotten(&mut self) {
+        let paths = self.retired.iter().map(|(_, file)| &file.path);
+        let is_forgotten = |path: &&Arc<Path>| {
+            !self.by_path.contains_key(&***path) && self.patterns.iter().any(|pattern| pattern.matches(path))
+        };
+        let forgotten: Vec<_> = paths.filter(is_forgotten).cloned().collect();
+        for path in forgotten {
+            if !self.by_path.contains_key(&*path) {
+                let name = self.insert_name(&path, false);
+                self.doubtful.insert(name);
+            }
+        }
+    }
+
     /// Says why a name cannot be followed, once.
     pub(super) fn say_of(&mut self, id: NameId, error: &NotFollowable) {
         let Some(name) = self.names.get_mut(id.0) else { return };
@@ -194,25 +211,24 @@ impl Follower {
                 return Err(error);
             }
             Err(error) => {
-                self.bears_no_more(id, resumed);
+                self.bears_no_more(id);
                 return Err(error);
             }
         };
         let unsure = self.names.get_mut(id.0).is_some_and(|name| std::mem::take(&mut name.unsure));
         let mut is_known =
             |file| known == Some(Identity::of(&metadata)) || self.is_copied_up(file, &path, &metadata);
-        if let Some(file) = bears.filter(|file| is_known(*file)) {
-            if unsure {
-                self.make_up_before(id, file);
-            }
+        let file = bears.filter(|file| is_known(*file));
+        if unsure {
+            self.make_up_for_lost_hints(id, Some(Identity::of(&metadata)));
+        }
+        if let Some(file) = file {
             self.settle_in(id, file);
             return Ok(());
         }
-        if unsure {
-            self.make_up_for_lost_hints(id);
-        }
-        if (start.is_none() || resumed) && self.expect_comer(id) {
-            self.comers_are_there(id);
+        // Where another name expects it, it is read from where that one says.
+        if (start.is_none() || resumed || self.is_expected_elsewhere(id)) && self.expect_comer(id) {
+            self.seen_at(id, Identity::of(&metadata));
             return Ok(());
         }
         let (open, metadata) = self.open(&path)?;
@@ -225,17 +241,15 @@ impl Follower {
         Ok(())
     }
 
-    /// The name was looked at, and there is nothing. `resumed`: for the first time.
-    fn bears_no_more(&mut self, id: NameId, resumed: bool) {
+    /// The name was looked at, and there is nothing.
+    fn bears_no_more(&mut self, id: NameId) {
         let Some(name) = self.names.get_mut(id.0) else { return };
         if std::mem::take(&mut name.unsure) {
-            self.make_up_for_lost_hints(id);
+            self.make_up_for_lost_hints(id, None);
         }
         // Some may have borne it all the same since its last bearer did.
         if self.advance(id) && self.names.get(id.0).is_some_and(|name| name.bears.is_some()) {
-            if !resumed {
-                self.rotated(Rotation::Unlink);
-            }
+            self.rotated(Rotation::Unlink);
             self.bear(id, None);
         }
     }

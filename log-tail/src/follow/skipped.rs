@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use nix::time::{ClockId, clock_gettime};
 
 use super::{Follower, Identity, identity};
-use crate::observe::{FileId, Skipped};
+use crate::observe::{Backend, FileId, Skipped};
 
 /// What this thread has had of the processor.
 fn processor_time() -> Duration {
@@ -20,6 +20,8 @@ fn processor_time() -> Duration {
 /// by: this thread is preempted too.
 const REST: u32 = 20;
 const LEAST_REST: Duration = Duration::from_millis(1);
+/// By how much a file's times may be too early: some ticks of the kernel.
+const CLOCK_LAG: Duration = Duration::from_millis(50);
 const LONGEST_REST: Duration = Duration::from_secs(2);
 
 /// When to look.
@@ -28,10 +30,23 @@ pub(super) struct Skips {
     /// Something may have been skipped: look then.
     pub due: Option<Instant>,
     not_before: Option<Instant>,
-    /// Files of this number and higher ones came when hints may have been lost already.
-    pub unsure_from: u64,
-    /// Those that come from now on.
-    next_unsure_from: u64,
+    /// What came since then may have come when hints had been lost already.
+    pub unsure: Since,
+    /// The same, should it turn out that hints were lost. That is told after what was told before it, so this is not
+    /// the last time they were asked for, but the one before.
+    next_unsure: Since,
+    asked: Since,
+    /// Hints were lost, and every file and name is being looked at.
+    pub is_making_up: bool,
+}
+
+/// A moment.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Since {
+    /// Files that came later have this number or a higher one.
+    pub number: u64,
+    /// They were born, in nanoseconds since 1970, at this time or later.
+    pub born_ns: i128,
 }
 
 impl Follower {
@@ -50,21 +65,34 @@ impl Follower {
         let before = processor_time();
         let Some(observer) = self.observer.as_mut() else { return };
         match observer.skipped() {
-            Skipped::Nothing => self.skips.next_unsure_from = self.memory.next_number,
-            Skipped::Writes => {
-                self.skips.next_unsure_from = self.memory.next_number;
-                self.look_at_sizes();
+            Skipped::Nothing => {}
+            Skipped::Writes => self.look_at_sizes(),
+            Skipped::Anything => {
+                self.look_at_everything();
+                // Names are listed and opened there: it is part of the look.
+                self.settle();
             }
-            Skipped::Anything => self.look_at_everything(),
         }
         let rest = processor_time().saturating_sub(before) * REST;
         self.skips.not_before = Some(Instant::now() + rest.clamp(LEAST_REST, LONGEST_REST));
     }
 
-    /// Of what came to the names since hints were last known to be complete, nothing is certain.
+    /// Now and then, all hints have been asked for: what came before is certain, if none are told to be lost soon.
+    pub(super) fn all_is_asked_for(&mut self) {
+        let now = std::time::UNIX_EPOCH.elapsed().unwrap_or_default();
+        // Files are born by a clock that lags.
+        let born_ns = i128::try_from(now.saturating_sub(CLOCK_LAG).as_nanos()).unwrap_or(i128::MAX);
+        let now = Since { number: self.memory.next_number, born_ns };
+        self.skips.next_unsure = std::mem::replace(&mut self.skips.asked, now);
+    }
+
+    /// Hints are told to be lost.
     pub(super) fn doubt_what_came(&mut self) {
-        self.skips.unsure_from = self.skips.next_unsure_from;
-        self.skips.next_unsure_from = self.memory.next_number;
+        self.skips.unsure = self.skips.next_unsure;
+        if self.observer.as_deref().is_some_and(|observer| observer.backend() == Backend::Inotify) {
+            // It says so where they are missing: what it had told of before is certain.
+            self.skips.unsure.number = self.memory.next_number;
+        }
     }
 
     /// Reads every file that does not end where it was read to.

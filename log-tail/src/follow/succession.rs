@@ -16,7 +16,7 @@ use rustc_hash::FxHashMap;
 use slab::Slab;
 
 use super::{
-    Follower, NameId,
+    Follower, Identity, NameId,
     copies::{Copies, OLD},
     places::as_written,
 };
@@ -67,8 +67,8 @@ pub(super) struct Comer {
 pub(super) enum KnownBy {
     /// Nobody knows: it is what the name bears, if it bears anything.
     Nothing,
-    /// There was one when somebody looked.
-    Sight,
+    /// There was this one when somebody looked.
+    Sight(Identity),
     /// A hint.
     Hint,
 }

@@ -62,6 +62,10 @@ impl Follower {
     /// Looks at the size of every file and the inode of every name.
     pub fn sweep(&mut self, now: Instant) {
         self.counts.sweeps += 1;
+        // So that not everything that came since the start is in doubt when hints are lost once.
+        self.skips.due = Some(now);
+        self.look_at_skipped(now);
+        self.all_is_asked_for();
         self.descriptors.close_idle(IDLE);
         if self.suspects.verdict_at.is_some() {
             // Sweeps closer together than the grace must not put the verdict off for ever.

@@ -52,10 +52,10 @@ impl Follower {
         let recalled = self.recall(path, &descriptor, metadata);
         let (position, number) = match (self.retired.pop(&identity), recalled) {
             // It is back: a time of birth is no other inode's, and what was truncated meanwhile is seen to.
-            (Some((read_to, print, number)), _)
-                if identity.born_ns != 0 || print.is_of(&descriptor, read_to).unwrap_or(false) =>
+            (Some(it), _)
+                if identity.born_ns != 0 || it.print.is_of(&descriptor, it.read_to).unwrap_or(false) =>
             {
-                (Position::known(read_to, print), number)
+                (Position::known(it.read_to, it.print), it.number)
             }
             (_, Some(known)) => (Position::known(known.offset, known.print), known.number),
             (_, None) => (Position::at(offset), number.unwrap_or_else(|| self.next_number())),

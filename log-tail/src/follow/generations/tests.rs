@@ -2,7 +2,7 @@ use std::{
     cell::Cell,
     fs,
     num::NonZeroUsize,
-    path::PathBuf,
+    path::{Path, PathBuf},
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -24,6 +24,16 @@ struct Log {
 
 impl Log {
     fn new() -> Self {
+        Self::of(|follower, dir| follower.add_name(&dir.join("app.log")).unwrap())
+    }
+
+    fn matching(pattern: &str) -> Self {
+        Self::of(|follower, dir| {
+            follower.add_pattern(&dir.join(pattern)).unwrap();
+        })
+    }
+
+    fn of(follow: impl FnOnce(&mut Follower, &Path)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("app.log");
         fs::write(&path, "one\n").unwrap();
@@ -35,7 +45,7 @@ impl Log {
         let observer = Interposed::new();
         let is_deaf = Rc::clone(&observer.is_deaf);
         let mut follower = Follower::new(settings, Some(Box::new(observer)));
-        follower.add_name(&path).unwrap();
+        follow(&mut follower, dir.path());
         follower.begin();
         let mut log = Self { dir, path, follower, is_deaf, came: Vec::new() };
         log.read();
@@ -123,4 +133,94 @@ fn what_came_and_went_untold_is_found_although_the_name_bears_what_came_next() {
     }
     assert_eq!(log.came.len(), 3, "none is read again");
     assert_eq!(log.follower.file_count(), 1, "nor followed for ever");
+}
+
+#[test]
+fn what_came_and_went_untold_is_found_although_two_have_come_since() {
+    let mut log = Log::new();
+    log.rename_to("app.log.1");
+    log.make("two\n");
+    log.rename_to("app.log.2");
+    log.lose();
+    log.make("three\n");
+    log.read();
+    log.rename_to("app.log.3");
+    log.make("four\n");
+    log.read();
+    log.make_up();
+    assert_eq!(log.came, ["one\n", "three\n", "four\n", "two\n"]);
+}
+
+#[test]
+fn what_came_and_went_untold_is_found_at_a_name_that_a_pattern_matched() {
+    for is_there in [true, false] {
+        let mut log = Log::matching("*.log");
+        log.rename_to("app.log.1");
+        for _ in 0..3 {
+            log.read();
+        }
+        assert_eq!(log.follower.names.len(), 0, "the name is let go, too");
+        log.make("two\n");
+        log.rename_to("app.log.2");
+        if is_there {
+            log.make("three\n");
+        }
+        log.lose();
+        log.make_up();
+        let expected = ["one\n", "two\n", "three\n"];
+        assert_eq!(log.came, expected[..2 + usize::from(is_there)]);
+        log.make_up();
+        assert_eq!(log.follower.file_count(), usize::from(is_there));
+    }
+}
+
+#[test]
+fn the_first_file_of_a_name_is_found_that_came_and_went_untold() {
+    let mut log = Log::of(|follower, dir| {
+        let _ = follower.add_name(&dir.join("other.log"));
+    });
+    let other = |name: &str| log.dir.path().join(name);
+    fs::write(other("other.log"), "first\n").unwrap();
+    fs::rename(other("other.log"), other("other.log.1")).unwrap();
+    std::thread::sleep(Duration::from_millis(10));
+    fs::write(other("other.log"), "second\n").unwrap();
+    log.lose();
+    log.make_up();
+    assert_eq!(log.came, ["first\n", "second\n"]);
+}
+
+#[test]
+fn copies_of_what_was_read_are_not_read_when_hints_are_lost() {
+    let mut log = Log::new();
+    fs::remove_file(&log.path).unwrap();
+    log.make("two\n");
+    log.read();
+    fs::copy(&log.path, log.dir.path().join("app.log.1")).unwrap();
+    fs::File::create(&log.path).unwrap();
+    log.read();
+    log.make_up();
+    assert_eq!(log.came, ["one\n", "two\n"]);
+}
+
+#[test]
+fn what_came_untold_is_read_in_its_order_though_rotated_names_are_followed_too() {
+    let mut log = Log::of(|follower, dir| {
+        fs::write(dir.join("app.log.1"), "zero\n").unwrap();
+        follower.add_pattern(&dir.join("app.log*")).unwrap();
+    });
+    assert_eq!(log.came, ["one\n", "zero\n"]);
+    let shift = |log: &Log| {
+        for number in (1..3).rev() {
+            let at = |number: u32| log.dir.path().join(format!("app.log.{number}"));
+            let _ = fs::rename(at(number), at(number + 1));
+        }
+        log.rename_to("app.log.1");
+    };
+    shift(&log);
+    log.make("two\n");
+    shift(&log);
+    log.make("three\n");
+    log.lose();
+    log.make_up();
+    assert_eq!(log.came[2..], ["two\n", "three\n"]);
 }
