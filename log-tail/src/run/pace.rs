@@ -10,8 +10,13 @@ use std::time::{Duration, Instant};
 const SOON: Duration = Duration::from_micros(50);
 /// After so many wake-ups in a row that came so soon, it waits.
 const IN_A_ROW: u32 = 8;
-/// How long, before the kernel adds what it likes to (timer slack, 50 µs).
+/// After a shorter pause than this, one more is enough: who writes in portions goes on.
+const LATELY: Duration = Duration::from_millis(10);
+/// How long at first, before the kernel adds what it likes to (timer slack, 50 µs); twice as long after each that was
+/// followed by the next one as soon.
 const MOMENT: Duration = Duration::from_micros(50);
+/// How long at most: what is truncated meanwhile, and is in no copy, is lost.
+const LONGEST_MOMENT: Duration = Duration::from_micros(200);
 /// How long it goes on looking without sleep.
 const AWAKE: Duration = Duration::from_millis(2);
 
@@ -41,9 +46,18 @@ impl Pace {
     /// It is woken: how long to wait before it looks.
     pub fn woken(&mut self, now: Instant) -> Duration {
         self.told = Some(now);
-        let is_soon = now.duration_since(self.done) < SOON;
-        self.soon = if is_soon { self.soon.saturating_add(1) } else { 0 };
-        if self.soon >= IN_A_ROW && !self.is_eager { MOMENT } else { Duration::ZERO }
+        let pause = now.duration_since(self.done);
+        self.soon = if pause < SOON {
+            self.soon.saturating_add(1)
+        } else if pause < LATELY {
+            self.soon.min(IN_A_ROW - 1)
+        } else {
+            0
+        };
+        match self.soon.checked_sub(IN_A_ROW).filter(|_| !self.is_eager) {
+            Some(more) => LONGEST_MOMENT.min(MOMENT * (1 << more.min(8))),
+            None => Duration::ZERO,
+        }
     }
 
     /// Until when it is to look without going to sleep.
@@ -70,8 +84,13 @@ mod tests {
             assert_eq!(woken_after(soon), Duration::ZERO);
         }
         assert_eq!(woken_after(soon), MOMENT);
-        assert_eq!(woken_after(soon), MOMENT);
+        assert_eq!(woken_after(soon), 2 * MOMENT);
+        for _ in 0..100 {
+            assert_eq!(woken_after(soon), LONGEST_MOMENT);
+        }
         assert_eq!(woken_after(Duration::from_millis(1)), Duration::ZERO);
+        assert_eq!(woken_after(soon), MOMENT, "it goes on");
+        assert_eq!(woken_after(LATELY), Duration::ZERO);
         assert_eq!(woken_after(soon), Duration::ZERO);
     }
 
