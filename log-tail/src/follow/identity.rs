@@ -106,11 +106,14 @@ pub fn look(path: &Path) -> Result<Metadata, NotFollowable> {
 pub fn open(path: &Path) -> Result<(File, Metadata), NotFollowable> {
     look(path)?;
     // It may be something else by now: a FIFO must not block, a terminal not become ours.
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC)
-        .open(path)
-        .map_err(|error| NotFollowable::from_io(path, error))?;
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
+    let open = |flags| OpenOptions::new().read(true).custom_flags(flags).open(path);
+    // A read after each write would write the time of access each time. Only the owner and root may leave it be.
+    let file = match open(flags | libc::O_NOATIME) {
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => open(flags),
+        other => other,
+    };
+    let file = file.map_err(|error| NotFollowable::from_io(path, error))?;
     let metadata = file.metadata().map_err(|error| NotFollowable::from_io(path, error))?;
     if metadata.is_file() { Ok((file, metadata)) } else { Err(look(path).err().unwrap_or(replaced(path))) }
 }
@@ -124,6 +127,8 @@ fn replaced(path: &Path) -> NotFollowable {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use nix::{sys::stat::Mode, unistd::mkfifo};
 
@@ -137,6 +142,20 @@ mod tests {
             message.ends_with("it is a FIFO, which keeps nothing to follow; read it with cat"),
             "{message}"
         );
+    }
+
+    #[test]
+    fn reading_leaves_the_time_of_access_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.log");
+        fs::write(&path, "one\n").unwrap();
+        let before = fs::metadata(&path).unwrap().accessed().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        let (mut file, _) = open(&path).unwrap();
+        io::copy(&mut file, &mut io::sink()).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().accessed().unwrap(), before);
+        fs::read(&path).unwrap();
+        println!("others write it: {}", fs::metadata(&path).unwrap().accessed().unwrap() != before);
     }
 
     #[test]
