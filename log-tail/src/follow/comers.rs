@@ -184,11 +184,13 @@ impl Follower {
         // What bore a name when it was opened, and belongs to nobody whose name is known, belongs to one
         // of those that came to the same name and have none any more; both are in their order.
         let strays = std::mem::take(&mut self.successions.strays);
+        let pending = self.names_of_others(&gone);
+        let is_pending = |names: &[NameId]| names.iter().any(|name| pending.contains(name));
         for stray in strays {
             if self.by_identity.contains_key(&Identity::of(&stray.metadata)) {
                 continue;
             }
-            if self.is_pending(&stray.names, &gone) {
+            if is_pending(&stray.names) {
                 // It may still turn out to be one of those.
                 if self.successions.strays.len() < OPEN_AT_ONCE {
                     self.successions.strays.push(stray);
@@ -203,9 +205,9 @@ impl Follower {
                 followed += 1;
             }
         }
-        for ComerId(key) in gone.clone() {
+        for ComerId(key) in gone {
             let Some(comer) = self.successions.comers.get(key) else { continue };
-            if !self.is_pending(&comer.names, &gone) {
+            if !is_pending(&comer.names) {
                 let was_there = match comer.known_by {
                     KnownBy::Nothing => false,
                     // A hint that was on its way told of it a second time.
@@ -221,11 +223,11 @@ impl Follower {
         followed
     }
 
-    /// Whether one that came to any of these names may still be found.
-    fn is_pending(&self, names: &[NameId], gone: &[ComerId]) -> bool {
-        self.successions.comers.iter().any(|(key, comer)| {
-            !gone.contains(&ComerId(key)) && comer.names.iter().any(|name| names.contains(name))
-        })
+    /// The names to which others than these came, which may still be found.
+    fn names_of_others(&self, gone: &[ComerId]) -> FxHashSet<NameId> {
+        let gone: FxHashSet<ComerId> = gone.iter().copied().collect();
+        let others = self.successions.comers.iter().filter(|(key, _)| !gone.contains(&ComerId(*key)));
+        others.flat_map(|(_, comer)| comer.names.iter().copied()).collect()
     }
 
     /// A comer turns out to be this file.

@@ -285,7 +285,8 @@ impl Follower {
                 }
             };
             if let Some(copy) = self.opened_from_start(&[sibling]).0.pop()
-                && !self.was_let_go(&copy)
+                // It had been found before it was told of.
+                && self.let_go_before(&copy).is_none()
                 && !self.is_of_present(id, &copy.content)
             {
                 found.push((*number, copy));
@@ -344,12 +345,6 @@ impl Follower {
         let Some(file) = self.files.get_mut(id.0 as usize) else { return false };
         let Ok(present) = self.descriptors.get(id, &mut file.path, file.identity) else { return false };
         content.begins(present).unwrap_or(false)
-    }
-
-    /// Whether it was read to its end before, and is what it was then: it had been found before it was told of.
-    pub(super) fn was_let_go(&self, Found { sibling, content }: &Found) -> bool {
-        let retired = self.retired.peek(&sibling.identity);
-        retired.is_some_and(|it| content.is_of(&it.print, it.read_to))
     }
 
     /// Copies that were there before their directory was listened to, by their times.

@@ -4,7 +4,7 @@
 use std::{io::ErrorKind, path::Path};
 
 use super::{
-    Follower, Identity, NameId, Rotation,
+    Follower, Identity, NameId, Retired, Rotation,
     copies::Copies,
     files::FollowedFile,
     print::Print,
@@ -131,12 +131,12 @@ impl Follower {
                     is_all &= !moved;
                     continue;
                 };
-                let known = self.known_in_this_run(&found);
-                if known.as_ref().is_some_and(|(position, _)| found.content.ends_at(position.read_to())) {
+                let known = self.let_go_before(&found);
+                if known.is_some_and(|it| found.content.ends_at(it.read_to)) {
                     continue;
                 }
-                let (position, number) =
-                    known.map_or((Position::at(0), None), |(position, number)| (position, Some(number)));
+                let position = |it: &Retired| Position::known(it.read_to, it.print.clone());
+                let (position, number) = (known.map_or(Position::at(0), position), known.map(|it| it.number));
                 if let Some(file) = self.add_generation(path, found, position, number) {
                     files.push(Earlier { file, is_new: true });
                     found_now.push(file);
@@ -173,11 +173,9 @@ impl Follower {
         Some(LastRead { identity: file.identity, print, read_to, modified_ns })
     }
 
-    /// Where to read on in a file that was let go in this run, and its number.
-    fn known_in_this_run(&self, found: &Found) -> Option<(Position, u64)> {
-        let retired = self.retired.peek(&found.sibling.identity)?;
-        let position = || Position::known(retired.read_to, retired.print.clone());
-        self.was_let_go(found).then(|| (position(), retired.number))
+    /// What was known of it when it was let go in this run, if it holds that still.
+    pub(super) fn let_go_before(&self, Found { sibling, content }: &Found) -> Option<&Retired> {
+        self.retired.peek(&sibling.identity).filter(|it| content.is_of(&it.print, it.read_to))
     }
 
     /// Those of them that are not followed already, opened; and whether one was missed because its name had

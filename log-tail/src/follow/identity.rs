@@ -99,21 +99,28 @@ pub fn look(path: &Path) -> Result<Metadata, NotFollowable> {
     }
 }
 
+/// Opens whatever bears the name for reading, with these flags of open(2) besides.
+///
+/// # Errors
+/// open(2)'s.
+pub(super) fn open_with(path: &Path, flags: libc::c_int) -> io::Result<File> {
+    // It may be something else than it was: a FIFO must not block, a terminal not become ours.
+    let flags = flags | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
+    let open = |flags| OpenOptions::new().read(true).custom_flags(flags).open(path);
+    // A read after each write would write the time of access each time. Only the owner and root may leave it be.
+    match open(flags | libc::O_NOATIME) {
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => open(flags),
+        other => other,
+    }
+}
+
 /// Opens a name for reading, if it means a regular file.
 ///
 /// # Errors
 /// [`NotFollowable`].
 pub fn open(path: &Path) -> Result<(File, Metadata), NotFollowable> {
     look(path)?;
-    // It may be something else by now: a FIFO must not block, a terminal not become ours.
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
-    let open = |flags| OpenOptions::new().read(true).custom_flags(flags).open(path);
-    // A read after each write would write the time of access each time. Only the owner and root may leave it be.
-    let file = match open(flags | libc::O_NOATIME) {
-        Err(error) if error.raw_os_error() == Some(libc::EPERM) => open(flags),
-        other => other,
-    };
-    let file = file.map_err(|error| NotFollowable::from_io(path, error))?;
+    let file = open_with(path, 0).map_err(|error| NotFollowable::from_io(path, error))?;
     let metadata = file.metadata().map_err(|error| NotFollowable::from_io(path, error))?;
     if metadata.is_file() { Ok((file, metadata)) } else { Err(look(path).err().unwrap_or(replaced(path))) }
 }

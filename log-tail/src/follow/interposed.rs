@@ -24,8 +24,8 @@ pub struct Interposed {
     pub on_directory: Option<(PathBuf, Act)>,
     /// While it is set, hints about names are lost, and nobody says so.
     pub is_deaf: Rc<Cell<bool>>,
-    /// While it is set, there is always a hint that is being made.
-    pub is_telling: Rc<Cell<bool>>,
+    /// There is always a hint that is being made.
+    pub is_telling: bool,
 }
 
 impl Interposed {
@@ -35,7 +35,7 @@ impl Interposed {
             inner: InotifyObserver::new().unwrap(),
             on_directory: None,
             is_deaf: Rc::default(),
-            is_telling: Rc::default(),
+            is_telling: false,
         }
     }
 }
@@ -81,7 +81,7 @@ impl Observer for Interposed {
     }
 
     fn is_telling(&self) -> bool {
-        self.is_telling.get()
+        self.is_telling
     }
 
     fn drain(&mut self, hints: &mut Vec<Hint>) -> io::Result<bool> {

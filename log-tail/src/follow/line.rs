@@ -67,10 +67,8 @@ impl Follower {
 
     /// It was looked whether what is expected at the name is there, and this is.
     pub(super) fn seen_at(&mut self, id: NameId, identity: Identity) {
-        let line = self.names.get(id.0).map(|name| name.line.as_slice()).unwrap_or_default();
-        for bearer in line {
-            if let Bearer::Comer(ComerId(comer)) = bearer
-                && let Some(comer) = self.successions.comers.get_mut(*comer)
+        for ComerId(comer) in self.comers_of(id).collect::<Vec<_>>() {
+            if let Some(comer) = self.successions.comers.get_mut(comer)
                 && comer.known_by == KnownBy::Nothing
             {
                 comer.known_by = KnownBy::Sight(identity);
@@ -78,10 +76,15 @@ impl Follower {
         }
     }
 
+    /// Those in the name's line that are still to be opened.
+    pub(super) fn comers_of(&self, id: NameId) -> impl Iterator<Item = ComerId> {
+        let line = self.names.get(id.0).map(|name| name.line.as_slice()).unwrap_or_default();
+        line.iter().filter_map(|bearer| if let Bearer::Comer(comer) = bearer { Some(*comer) } else { None })
+    }
+
     /// Whether some in the name's line are still to be opened.
     pub(super) fn has_comers(&self, id: NameId) -> bool {
-        let line = self.names.get(id.0).map(|name| name.line.as_slice()).unwrap_or_default();
-        line.iter().any(|bearer| matches!(bearer, Bearer::Comer(_)))
+        self.comers_of(id).next().is_some()
     }
 
     /// Has the name's files follow each other as far as they are known. `false` where some are not yet.
@@ -170,9 +173,9 @@ impl Follower {
         is_listed
     }
 
-    /// Nothing has been read of the file yet, and it did not come when its number says.
+    /// It did not come when its number says. One of which something has been read is known by its number.
     fn renumber(&mut self, id: FileId, number: u64) {
-        let Some(file) = self.file_mut(id) else { return };
+        let Some(file) = self.file_mut(id).filter(|file| file.position.handed_on() == 0) else { return };
         let before = file.source.number;
         file.source = Arc::new(Source { number, ..Source::clone(&file.source) });
         if self.memory.is_kept {

@@ -69,6 +69,7 @@ impl Follower {
     /// Follows everything that was added: to be called once all names and patterns are.
     pub fn begin(&mut self) {
         self.settle();
+        // There is no earlier time: both the last one and the one before are now.
         self.all_is_asked_for();
         self.all_is_asked_for();
         self.report_missed();

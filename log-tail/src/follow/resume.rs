@@ -123,12 +123,9 @@ impl Follower {
 
     /// What is expected at the name came after all that were found.
     fn number_anew(&mut self, id: NameId) {
-        let line = self.names.get(id.0).map(|name| name.line.clone()).unwrap_or_default();
-        for bearer in line {
+        for ComerId(comer) in self.comers_of(id).collect::<Vec<_>>() {
             let number = self.next_number();
-            if let Bearer::Comer(ComerId(comer)) = bearer
-                && let Some(comer) = self.successions.comers.get_mut(comer)
-            {
+            if let Some(comer) = self.successions.comers.get_mut(comer) {
                 comer.number = number;
             }
         }

@@ -8,12 +8,9 @@ mod search;
 
 use std::{
     ffi::{OsStr, OsString},
-    fs::{self, File, Metadata, OpenOptions},
+    fs::{self, File, Metadata},
     io::{self, ErrorKind, Read as _},
-    os::unix::{
-        ffi::OsStrExt as _,
-        fs::{MetadataExt as _, OpenOptionsExt as _},
-    },
+    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
     path::{Path, PathBuf},
     time::UNIX_EPOCH,
 };
@@ -24,6 +21,7 @@ pub use self::search::find;
 use super::{
     Identity,
     compressed::{Kind, Packed},
+    identity,
     print::{Print, read_full},
 };
 
@@ -274,8 +272,7 @@ impl Sibling {
 
 /// `None` where the name bears another inode by now.
 fn open(sibling: &Sibling) -> io::Result<Option<File>> {
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
-    let file = match OpenOptions::new().read(true).custom_flags(flags).open(&sibling.path) {
+    let file = match identity::open_with(&sibling.path, libc::O_NOFOLLOW) {
         // It is a symbolic link now.
         Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return Ok(None),
         other => other?,

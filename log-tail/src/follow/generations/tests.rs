@@ -80,6 +80,14 @@ impl Log {
         self.is_deaf.set(false);
     }
 
+    /// The first is renamed, and what comes after it, too; and nothing is told of it.
+    fn replace_and_rename_untold(&mut self) {
+        self.rename_to("app.log.1");
+        self.make("two\n");
+        self.rename_to("app.log.2");
+        self.lose();
+    }
+
     /// It is told that something was lost.
     fn make_up(&mut self) {
         self.follower.look_at_everything();
@@ -107,10 +115,7 @@ fn what_came_and_went_untold_after_a_file_that_was_let_go_is_found() {
 #[test]
 fn what_came_and_went_untold_is_found_while_nothing_bears_the_name() {
     let mut log = Log::new();
-    log.rename_to("app.log.1");
-    log.make("two\n");
-    log.rename_to("app.log.2");
-    log.lose();
+    log.replace_and_rename_untold();
     log.make_up();
     assert_eq!(log.came, ["one\n", "two\n"]);
 }
@@ -118,10 +123,7 @@ fn what_came_and_went_untold_is_found_while_nothing_bears_the_name() {
 #[test]
 fn what_came_and_went_untold_is_found_although_the_name_bears_what_came_next() {
     let mut log = Log::new();
-    log.rename_to("app.log.1");
-    log.make("two\n");
-    log.rename_to("app.log.2");
-    log.lose();
+    log.replace_and_rename_untold();
     log.make("three\n");
     log.read();
     assert_eq!(log.came, ["one\n", "three\n"], "nobody has told of the second");
@@ -138,10 +140,7 @@ fn what_came_and_went_untold_is_found_although_the_name_bears_what_came_next() {
 #[test]
 fn what_came_and_went_untold_is_found_although_two_have_come_since() {
     let mut log = Log::new();
-    log.rename_to("app.log.1");
-    log.make("two\n");
-    log.rename_to("app.log.2");
-    log.lose();
+    log.replace_and_rename_untold();
     log.make("three\n");
     log.read();
     log.rename_to("app.log.3");

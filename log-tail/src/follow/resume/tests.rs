@@ -3,6 +3,7 @@ use std::{
     fs,
     num::NonZeroUsize,
     os::unix::fs::MetadataExt as _,
+    path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
@@ -103,13 +104,20 @@ impl Store {
     }
 }
 
-#[test]
-fn what_loses_its_name_while_a_run_starts_is_read() {
+/// A log that a run has read to its end.
+fn after_a_run() -> (tempfile::TempDir, PathBuf, Store) {
     let dir = tempfile::tempdir().unwrap();
-    let [path, other] = ["app.log", "elsewhere"].map(|name| dir.path().join(name));
+    let path = dir.path().join("app.log");
     fs::write(&path, "before\n").unwrap();
     let mut store = Store::default();
     store.run(&path, Duration::ZERO, None);
+    (dir, path, store)
+}
+
+#[test]
+fn what_loses_its_name_while_a_run_starts_is_read() {
+    let (dir, path, mut store) = after_a_run();
+    let other = dir.path().join("elsewhere");
     fs::rename(&path, dir.path().join("app.log.1")).unwrap();
     fs::write(&path, "one\n").unwrap();
     let from = path.clone();
@@ -120,11 +128,7 @@ fn what_loses_its_name_while_a_run_starts_is_read() {
 
 #[test]
 fn where_nothing_bears_the_name_nothing_is_missed() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("app.log");
-    fs::write(&path, "before\n").unwrap();
-    let mut store = Store::default();
-    store.run(&path, Duration::ZERO, None);
+    let (dir, path, mut store) = after_a_run();
     fs::rename(&path, dir.path().join("app.log.1")).unwrap();
     store.run(&path, Duration::ZERO, None);
     let log = path.clone();
@@ -135,12 +139,8 @@ fn where_nothing_bears_the_name_nothing_is_missed() {
 
 #[test]
 fn what_the_hints_tell_of_stands_where_they_say_and_not_where_a_listing_has_it() {
-    let dir = tempfile::tempdir().unwrap();
+    let (dir, path, mut store) = after_a_run();
     let at = |name: &str| dir.path().join(name);
-    let path = at("app.log");
-    fs::write(&path, "before\n").unwrap();
-    let mut store = Store::default();
-    store.run(&path, Duration::ZERO, None);
     fs::rename(&path, at("app.log.1")).unwrap();
     fs::write(&path, "one\n").unwrap();
     let (log, elsewhere, second) = (path.clone(), at("elsewhere"), at("app.log.2"));
@@ -162,18 +162,14 @@ fn what_the_hints_tell_of_stands_where_they_say_and_not_where_a_listing_has_it()
 
 #[test]
 fn what_was_rotated_away_is_read_although_nothing_gets_certain() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("app.log");
-    fs::write(&path, "before\n").unwrap();
-    let mut store = Store::default();
-    store.run(&path, Duration::ZERO, None);
+    let (dir, path, mut store) = after_a_run();
     fs::rename(&path, dir.path().join("app.log.1")).unwrap();
     std::thread::sleep(Duration::from_millis(10));
     fs::write(&path, "one\n").unwrap();
     fs::rename(&path, dir.path().join("app.log.2")).unwrap();
     fs::write(&path, "two\n").unwrap();
-    let observer = Interposed::new();
-    observer.is_telling.set(true);
+    let mut observer = Interposed::new();
+    observer.is_telling = true;
     store.run_with(&path, Duration::ZERO, observer);
     assert_eq!(store.came, ["one\n"], "what bears the name may be another by now");
     store.run(&path, Duration::ZERO, None);
@@ -183,11 +179,7 @@ fn what_was_rotated_away_is_read_although_nothing_gets_certain() {
 #[test]
 fn what_is_renamed_over_and_over_while_runs_start_is_read_once_and_in_its_place() {
     const A_MOMENT: Duration = Duration::from_millis(3);
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("app.log");
-    fs::write(&path, "before\n").unwrap();
-    let mut store = Store::default();
-    store.run(&path, Duration::ZERO, None);
+    let (dir, path, mut store) = after_a_run();
     let is_over = AtomicBool::new(false);
     let written = std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
