@@ -245,6 +245,7 @@ impl Follower {
             return claims.clear();
         }
         claims.several |= answer.by_several;
+        claims.unplaced |= answer.by_several;
         if let Some(claim) = answer.written {
             claims.claimed(claim);
         }

@@ -8,8 +8,7 @@
 //! name, it bore the same inode all the while. Otherwise it is opened anew.
 
 use std::{
-    fs::{self, File, Metadata},
-    thread,
+    fs, thread,
     time::{Duration, Instant},
 };
 
@@ -17,8 +16,9 @@ use rustc_hash::FxHashSet;
 
 use super::{
     Follower, Identity, NameId, NotFollowable, Rotation,
+    identity::is_spent,
     start::Start,
-    succession::{Bearer, ComerId, KnownBy, Stray},
+    succession::{Bearer, ComerId, KnownBy, Opened, Stray},
 };
 use crate::observe::DirectoryId;
 
@@ -40,6 +40,9 @@ impl Follower {
             let now = Instant::now();
             self.successions.moving.retain(|_, (_, since)| now.duration_since(*since) < OUT_OF_SIGHT_AFTER);
         }
+        if self.successions.unsure_until.take_if(|until| *until <= Instant::now()).is_some() {
+            self.doubtful.extend(std::mem::take(&mut self.successions.unsure));
+        }
         let mut rounds = 0;
         while rounds < ROUNDS {
             self.look_at_doubtful();
@@ -58,7 +61,8 @@ impl Follower {
         }
         self.look_at_doubtful();
         let is_left = !self.successions.comers.is_empty();
-        self.successions.again_at = is_left.then(|| Instant::now() + AGAIN_AFTER);
+        self.successions.again_at =
+            if is_left { Some(Instant::now() + AGAIN_AFTER) } else { self.successions.unsure_until };
         self.retire_nameless();
     }
 
@@ -71,12 +75,14 @@ impl Follower {
         let placed: Vec<usize> = keys.into_iter().filter(has_place).take(OPEN_AT_ONCE).collect();
         for key in placed {
             let Some(comer) = self.successions.comers.get(key) else { continue };
-            let (place, changes) = (comer.place.clone(), comer.changes);
+            let (place, changes, is_packed) = (comer.place.clone(), comer.changes, comer.is_packed);
             let opened = place.as_ref().and_then(|place| self.path_of(place)).map(|path| self.open(&path));
             directories.extend(place.map(|(directory, _)| directory));
             let Some(comer) = self.successions.comers.get_mut(key) else { continue };
             let before = match opened {
-                Some(Ok((file, metadata))) => comer.opened.replace((file, metadata, changes)),
+                Some(Ok((file, metadata))) => {
+                    comer.opened.replace(Opened { file, metadata, is_packed, changes })
+                }
                 Some(Err(NotFollowable::Missing(_))) => {
                     comer.missing = Some(changes);
                     comer.opened.take()
@@ -100,7 +106,7 @@ impl Follower {
             let Some(directory) = self.directories.get(*id) else { continue };
             // What it gives does not matter: the kernel lists a directory under its lock.
             let listed = fs::read_dir(&directory.path).map(|mut entries| entries.next().is_some());
-            if listed.is_err_and(|error| matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))) {
+            if listed.is_err_and(|error| is_spent(&error)) {
                 certain = false;
                 self.descriptors.make_room();
             }
@@ -169,9 +175,9 @@ impl Follower {
         let mut gone = Vec::new();
         for key in keys {
             let Some(comer) = self.successions.comers.get_mut(key) else { continue };
-            let certain = comer.opened.as_ref().is_some_and(|(.., changes)| *changes == comer.changes);
-            if certain && let Some((file, metadata, _)) = comer.opened.take() {
-                self.become_file(ComerId(key), file, &metadata);
+            let certain = comer.opened.as_ref().is_some_and(|opened| opened.changes == comer.changes);
+            if certain && let Some(opened) = comer.opened.take() {
+                self.become_file(ComerId(key), opened);
                 followed += 1;
             } else if (comer.place.is_none() && !moving.contains(&ComerId(key)))
                 || comer.missing == Some(comer.changes)
@@ -187,7 +193,7 @@ impl Follower {
         let pending = self.names_of_others(&gone);
         let is_pending = |names: &[NameId]| names.iter().any(|name| pending.contains(name));
         for stray in strays {
-            if self.by_identity.contains_key(&Identity::of(&stray.metadata)) {
+            if self.by_identity.contains_key(&Identity::of(&stray.opened.metadata)) {
                 continue;
             }
             if is_pending(&stray.names) {
@@ -201,7 +207,7 @@ impl Follower {
             let names_of = |key: &ComerId| comers.get(key.0).map_or(&[][..], |comer| &comer.names);
             let is_its = |key: &ComerId| names_of(key).iter().any(|name| stray.names.contains(name));
             if let Some(at) = gone.iter().position(is_its) {
-                self.become_file(gone.remove(at), stray.file, &stray.metadata);
+                self.become_file(gone.remove(at), stray.opened);
                 followed += 1;
             }
         }
@@ -231,10 +237,11 @@ impl Follower {
     }
 
     /// A comer turns out to be this file.
-    fn become_file(&mut self, ComerId(key): ComerId, file: File, metadata: &Metadata) {
+    fn become_file(&mut self, ComerId(key): ComerId, opened: Opened) {
         let comer = ComerId(key);
+        let Opened { file, metadata, is_packed, .. } = opened;
         let Some(found) = self.successions.comers.get(key) else { return };
-        let (place, mut names, number) = (found.place.clone(), found.names.clone(), found.number);
+        let (mut place, mut names, number) = (found.place.clone(), found.names.clone(), found.number);
         let copies = found.copies;
         names.retain(|id| self.names.get(id.0).is_some_and(|name| name.line.contains(&Bearer::Comer(comer))));
         let Some(name) = names.first().and_then(|id| self.names.get(id.0)) else {
@@ -242,14 +249,30 @@ impl Follower {
             return;
         };
         let (path, linked) = (name.path.clone(), name.linked);
-        let is_new = !self.by_identity.contains_key(&Identity::of(metadata));
-        match self.take_up(&path, file, metadata, Start::FromByte(1), linked, Some(number)) {
+        let mut is_new = !self.by_identity.contains_key(&Identity::of(&metadata));
+        let taken = if is_packed {
+            let at = place.as_ref().and_then(|place| self.path_of(place));
+            let at = at.unwrap_or_else(|| path.to_path_buf());
+            self.unpack(&path, file, &at, &metadata, number).map(|(id, is_it)| {
+                if !is_it {
+                    // The file itself is followed, wherever it is.
+                    is_new = false;
+                    if let Some((directory, entry)) = place.take() {
+                        self.is_old_copy(directory, &entry);
+                    }
+                }
+                id
+            })
+        } else {
+            self.take_up(&path, file, &metadata, Start::FromByte(1), linked, Some(number))
+        };
+        match taken {
             Ok(id) => {
                 let is_known = !is_new && !self.told_of_as(id, number, &names);
                 if let Some(file) = self.file_mut(id) {
                     // Until it is known after which file it is read.
                     file.in_line |= is_new;
-                    if file.copies.is_none() {
+                    if file.copies.is_none() && file.stream.is_none() {
                         file.copies = copies;
                     }
                 }

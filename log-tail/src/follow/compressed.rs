@@ -18,8 +18,13 @@ use ruzstd::decoding::{
     errors::{FrameDecoderError, ReadFrameHeaderError},
 };
 
+use super::print::Print;
+
 /// Largest window a file may ask for: what `zstd -d` grants without being told, and twice `xz -9`.
 pub const MOST_WINDOW_BYTES: u64 = 128 << 20;
+
+/// Bytes that are compared where two files may hold the same.
+pub const HEAD_BYTES: usize = 4096;
 
 /// Compressed bytes read at a time.
 const STEP_BYTES: usize = 64 << 10;
@@ -111,6 +116,29 @@ impl Packed {
     /// open(2)'s.
     pub fn decoder(&self) -> io::Result<Decoder> {
         Decoder::beside(&self.file, self.kind, &self.path)
+    }
+
+    /// The first of what is in it, up to [`HEAD_BYTES`].
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn head(&self) -> io::Result<Vec<u8>> {
+        let mut head = Vec::new();
+        self.decoder()?.take(HEAD_BYTES as u64).read_to_end(&mut head)?;
+        Ok(head)
+    }
+
+    /// How many bytes are in it, or more than `most` where it is longer.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn length_to(&self, most: u64) -> io::Result<u64> {
+        io::copy(&mut self.decoder()?.take(most.saturating_add(1)), &mut io::sink())
+    }
+
+    /// Whether what is in it is what `print` says up to `offset`.
+    pub fn is_of(&self, print: &Print, offset: u64) -> bool {
+        self.decoder().and_then(|mut it| print.is_of_forward(&mut it, offset)).unwrap_or(false)
     }
 }
 

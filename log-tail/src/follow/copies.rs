@@ -12,6 +12,7 @@
 
 use std::{
     ffi::OsStr,
+    fs::File,
     path::{Path, PathBuf},
 };
 
@@ -79,7 +80,8 @@ impl Follower {
     /// It is told that the file was truncated: copies that come from now on are of what it holds then.
     pub(super) fn copied_before(&mut self, id: FileId, cut_off_bytes: u64) {
         let last = self.successions.copies;
-        let Some(file) = self.file_mut(id).filter(|file| !file.copies.is_none()) else { return };
+        let is_its = |file: &&mut FollowedFile| !file.copies.is_none() && !file.shares_key;
+        let Some(file) = self.file_mut(id).filter(is_its) else { return };
         // One that cuts off nothing parts no contents.
         if file.passing.copied_before.last().is_none_or(|before| before.cut_off_bytes < cut_off_bytes) {
             file.passing.copied_before.push(CopiedBefore { cut_off_bytes, last });
@@ -125,7 +127,12 @@ impl Follower {
         match plain {
             Some(copy @ Bearer::Copy(_)) => return Some(copy),
             // It will be read, or was.
-            Some(Bearer::File(_) | Bearer::Comer(_)) => return Some(Bearer::Copy(OLD)),
+            Some(Bearer::File(_)) => return Some(Bearer::Copy(OLD)),
+            Some(Bearer::Comer(ComerId(comer))) => {
+                let packed = Some((id, self.directories.get_mut(id)?.entry_name(name)));
+                self.successions.comers.get_mut(comer)?.packed = packed;
+                return Some(Bearer::Copy(OLD));
+            }
             None => {}
         }
         self.successions.copies += 1;
@@ -141,6 +148,14 @@ impl Follower {
             if let Some(Bearer::Copy(number)) = entry.and_then(|entry| entry.bearer.as_mut()) {
                 *number = OLD;
             }
+        }
+    }
+
+    /// The entry bears what a file that is followed was compressed to.
+    pub(super) fn is_old_copy(&mut self, id: DirectoryId, name: &OsStr) {
+        let entry = self.directories.get_mut(id).and_then(|directory| directory.entries.get_mut(name));
+        if let Some(entry) = entry {
+            entry.bearer = Some(Bearer::Copy(OLD));
         }
     }
 
@@ -287,6 +302,7 @@ impl Follower {
             if let Some(copy) = self.opened_from_start(&[sibling]).0.pop()
                 // It had been found before it was told of.
                 && self.let_go_before(&copy).is_none()
+                // It is no copy of what was truncated.
                 && !self.is_of_present(id, &copy.content)
             {
                 found.push((*number, copy));
@@ -340,11 +356,15 @@ impl Follower {
         self.pass_over(id, &found);
     }
 
-    /// Whether the content begins as the file does now: it is no copy of what was truncated.
+    /// Whether the content begins as the file does now.
     fn is_of_present(&mut self, id: FileId, content: &Content) -> bool {
-        let Some(file) = self.files.get_mut(id.0 as usize) else { return false };
-        let Ok(present) = self.descriptors.get(id, &mut file.path, file.identity) else { return false };
-        content.begins(present).unwrap_or(false)
+        self.present(id).is_some_and(|present| content.begins(present).unwrap_or(false))
+    }
+
+    /// What it is now.
+    pub(super) fn present(&mut self, id: FileId) -> Option<&File> {
+        let file = self.files.get_mut(id.0 as usize)?;
+        self.descriptors.get(id, &mut file.path, file.identity).ok()
     }
 
     /// Copies that were there before their directory was listened to, by their times.

@@ -65,6 +65,8 @@ pub(super) struct FollowedFile {
     pub finish: bool,
     /// Where its bytes come from instead of its descriptor: a compressed generation.
     pub stream: Option<Stream>,
+    /// The kernel program may take another file for it: what it tells of truncations may be of that one.
+    pub shares_key: bool,
     /// The copies that may hold something of it that is to be read.
     pub copies: Copies,
     /// Bytes that truncations cut off before they were read, and that were not reported yet. Less than
@@ -255,14 +257,15 @@ impl Follower {
             return Turn::GoOn;
         }
         let is_looked_at = self.looked.contains(id);
+        let is_told = self.truncations_are_told(id);
         let Some(file) = self.files.get_mut(id.0 as usize) else { return Turn::Over };
         if file.end.is_some_and(|end| file.position.looked_to() >= end) {
             return Turn::Over;
         }
         let observer = self.observer.as_deref();
         // Nobody tells whether this is the content that was to be read next.
-        let is_untold = file.position.handed_on() == 0
-            && observer.is_some_and(|observer| is_looked_at || !observer.tells_truncations());
+        let is_untold =
+            file.position.handed_on() == 0 && observer.is_some() && !is_told && file.stream.is_none();
         let changed = || observer.is_some_and(|observer| observer.truncated_since(id));
         let input = match &mut file.stream {
             Some(stream) => match stream.decoder(
@@ -372,6 +375,7 @@ impl FollowedFile {
             waiting_since: None,
             sealed: false,
             finish: false,
+            shares_key: false,
             copies: Copies::NONE,
             stream: None,
             lost_bytes: 0,
@@ -387,7 +391,8 @@ impl FollowedFile {
     /// Takes what is told of its truncations; returns it where that is all of it.
     fn told(&mut self, answer: Answer) -> Option<Truncations> {
         let is_nothing = answer.truncated_to.is_none() && answer.cut_off_bytes == 0;
-        if is_nothing && self.passing.where_there().is_none() { None } else { self.passing.told.with(answer) }
+        let is_nothing = is_nothing && self.passing.where_there().is_none();
+        if is_nothing || self.shares_key { None } else { self.passing.told.with(answer) }
     }
 
     /// It is what was read, or it is told what became of it.

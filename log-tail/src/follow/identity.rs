@@ -52,6 +52,11 @@ pub enum NotFollowable {
     System { path: PathBuf, source: io::Error },
 }
 
+/// Whether there are too many descriptors, of the process or of the system.
+pub fn is_spent(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
 impl NotFollowable {
     /// Whether the name may become a file that can be followed while nobody gives up on it.
     pub fn may_change(&self) -> bool {
@@ -72,7 +77,7 @@ impl NotFollowable {
         match source.raw_os_error() {
             Some(libc::ENOENT | libc::ENOTDIR) => Self::Missing(path),
             Some(libc::EACCES | libc::EPERM) => Self::Denied(path),
-            Some(libc::EMFILE | libc::ENFILE) => Self::Descriptors { path, source },
+            _ if is_spent(&source) => Self::Descriptors { path, source },
             _ => Self::System { path, source },
         }
     }

@@ -70,7 +70,7 @@ use self::{
     mounts::Mounts,
     names::{Name, NameId},
     reader::Reader,
-    skipped::Skips,
+    skipped::{Since, Skips},
     succession::Successions,
     sweep::Suspects,
 };
@@ -319,16 +319,16 @@ impl Follower {
                 Hint::Entry { directory, name, change } => self.entry_told(directory, &name, change),
                 Hint::DirectoryGone { directory } => self.doubt_directory(directory),
                 // What was told before it is not settled first: what was opened for it may have come after what was lost.
-                Hint::LookAtEverything => self.look_at_everything(),
+                Hint::LookAtEverything => self.hints_lost(),
                 Hint::Skipped => self.skipped_told(),
             }
         }
     }
 
-    /// Looks at every file, name and directory: hints were lost.
-    pub fn look_at_everything(&mut self) {
+    /// Looks at every file, name and directory: hints of what came since then were lost.
+    fn look_at_everything(&mut self, since: Since) {
         self.forget_bearers();
-        self.doubt_what_came();
+        self.doubt_what_came(since);
         self.skips.is_making_up = true;
         for (key, name) in &mut self.names {
             name.unsure = true;
@@ -372,6 +372,7 @@ impl Follower {
             self.renew_directory(directory);
         }
         self.ask_again(now);
+        self.ask_for_skipped(now);
         self.look_at_skipped(now);
         self.look_at_mounts(now);
         self.judge_suspects(now);

@@ -72,6 +72,7 @@ impl Follower {
         // There is no earlier time: both the last one and the one before are now.
         self.all_is_asked_for();
         self.all_is_asked_for();
+        self.skips.sure = self.told_by_now();
         self.report_missed();
     }
 
@@ -154,6 +155,7 @@ impl Follower {
             let idle = |name: &Name| {
                 !name.explicit
                     && name.bears.is_none()
+                    && !name.unsure
                     && name.line.is_empty()
                     && !self.successions.earlier.contains_key(&id)
                     && !name.last_bore.is_some_and(|last| self.is_followed(last))

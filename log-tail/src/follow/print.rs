@@ -179,6 +179,15 @@ impl Print {
         Ok(true)
     }
 
+    /// Whether a content that begins so may be this one, as far as the first piece tells.
+    pub fn may_begin(&self, head: &[u8]) -> bool {
+        let piece = |mark: &Mark| {
+            let [start, end] = [mark.start(), mark.end].map(|at| usize::try_from(at).unwrap_or(usize::MAX));
+            head.get(start..end).is_none_or(|piece| mark.holds(piece))
+        };
+        self.first().is_none_or(piece)
+    }
+
     /// The first piece that is known.
     pub fn first(&self) -> Option<&Mark> {
         self.marks.first()

@@ -10,7 +10,10 @@ use std::{
     ffi::{OsStr, OsString},
     fs::{self, File, Metadata},
     io::{self, ErrorKind, Read as _},
-    os::unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{DirEntryExt as _, MetadataExt as _},
+    },
     path::{Path, PathBuf},
     time::UNIX_EPOCH,
 };
@@ -20,7 +23,7 @@ use self::name::{Family, Generation};
 pub use self::search::find;
 use super::{
     Identity,
-    compressed::{Kind, Packed},
+    compressed::{HEAD_BYTES, Kind, Packed},
     identity,
     print::{Print, read_full},
 };
@@ -83,17 +86,12 @@ pub enum Content {
     Compressed(Packed),
 }
 
-/// Bytes that are compared where two files may hold the same.
-const HEAD_BYTES: usize = 4096;
-
 impl Content {
     /// Whether it is what `print` says up to `offset`.
     pub fn is_of(&self, print: &Print, offset: u64) -> bool {
         match self {
             Self::Plain(file) => print.is_of(file, offset).unwrap_or(false),
-            Self::Compressed(packed) => {
-                packed.decoder().and_then(|mut it| print.is_of_forward(&mut it, offset)).unwrap_or(false)
-            }
+            Self::Compressed(packed) => packed.is_of(print, offset),
         }
     }
 
@@ -112,9 +110,7 @@ impl Content {
     pub fn length_to(&self, most: u64) -> io::Result<u64> {
         match self {
             Self::Plain(file) => Ok(file.metadata()?.len()),
-            Self::Compressed(packed) => {
-                io::copy(&mut packed.decoder()?.take(most.saturating_add(1)), &mut io::sink())
-            }
+            Self::Compressed(packed) => packed.length_to(most),
         }
     }
 
@@ -156,14 +152,20 @@ impl Content {
                 }
                 Ok(true)
             }
-            Self::Compressed(packed) => {
-                let mut here = Vec::new();
-                packed.decoder()?.take(HEAD_BYTES as u64).read_to_end(&mut here)?;
-                let end = read_full(file, &mut there[..here.len()], 0)?;
-                Ok(here == there[..end])
-            }
+            Self::Compressed(packed) => begins(&packed.head()?, file),
         }
     }
+}
+
+/// Whether a file begins with these, up to [`HEAD_BYTES`].
+///
+/// # Errors
+/// It cannot be read.
+pub fn begins(head: &[u8], file: &File) -> io::Result<bool> {
+    let mut there = [0; HEAD_BYTES];
+    let there = &mut there[..head.len()];
+    let end = read_full(file, there, 0)?;
+    Ok(*head == there[..end])
 }
 
 /// The regular files beside `path`, and beside what it points to, that are named like generations of it,
@@ -175,20 +177,49 @@ impl Content {
 /// # Errors
 /// The directory cannot be read. One that is missing has no files.
 pub fn rotated(path: &Path) -> io::Result<Vec<Sibling>> {
-    let itself = fs::metadata(path).ok().map(|metadata| Identity::of(&metadata));
-    let mut siblings: Vec<Sibling> = Vec::new();
-    for name in [Some(path.to_owned()), target_of(path)].into_iter().flatten() {
-        collect(&name, &mut siblings)?;
+    let mut listed = Listed::of(path)?;
+    for _ in 1..TRIES {
+        if listed.stands() {
+            break;
+        }
+        listed = Listed::of(path)?;
     }
-    siblings.retain(|sibling| Some(sibling.identity) != itself);
-    // Hard links, and the same directory by two ways.
-    siblings.sort_by(|a, b| key(a.identity).cmp(&key(b.identity)).then_with(|| a.path.cmp(&b.path)));
-    siblings.dedup_by_key(|sibling| sibling.identity);
-    let twice: Vec<bool> = siblings.iter().map(|sibling| is_there_plain(sibling, &siblings)).collect();
-    let mut twice = twice.into_iter();
-    siblings.retain(|_| !twice.next().unwrap_or(false));
-    sort(&mut siblings);
-    Ok(siblings)
+    Ok(listed.siblings)
+}
+
+/// What [`rotated`] gives, of one look.
+#[derive(Debug)]
+pub struct Listed {
+    /// Oldest first.
+    pub siblings: Vec<Sibling>,
+    path: PathBuf,
+    entries: Vec<Entry>,
+}
+
+impl Listed {
+    /// Looks once.
+    ///
+    /// # Errors
+    /// As for [`rotated`].
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let itself = fs::metadata(path).ok().map(|metadata| Identity::of(&metadata));
+        let entries = entries(path)?;
+        let mut siblings: Vec<Sibling> = entries.iter().filter_map(Entry::sibling).collect();
+        siblings.retain(|sibling| Some(sibling.identity) != itself);
+        // Hard links, and the same directory by two ways.
+        siblings.sort_by(|a, b| key(a.identity).cmp(&key(b.identity)).then_with(|| a.path.cmp(&b.path)));
+        siblings.dedup_by_key(|sibling| sibling.identity);
+        let twice: Vec<bool> = siblings.iter().map(|sibling| is_there_plain(sibling, &siblings)).collect();
+        let mut twice = twice.into_iter();
+        siblings.retain(|_| !twice.next().unwrap_or(false));
+        sort(&mut siblings);
+        Ok(Self { siblings, path: path.to_owned(), entries })
+    }
+
+    /// Whether no name has moved on since it was begun: where all are shifted, one that passes by may be missing.
+    pub fn stands(&self) -> bool {
+        entries(&self.path).is_ok_and(|now| now == self.entries)
+    }
 }
 
 /// Those after `sibling` in `siblings`, which [`rotated`] gave: oldest first. Where it has been compressed
@@ -281,30 +312,58 @@ fn open(sibling: &Sibling) -> io::Result<Option<File>> {
     Ok((metadata.is_file() && Identity::of(&metadata) == sibling.identity).then_some(file))
 }
 
+/// An entry of a directory that is named like a generation.
+#[derive(Debug, PartialEq, Eq)]
+struct Entry {
+    path: PathBuf,
+    /// As the directory says. It gives all that fit into a buffer as they are at one moment.
+    inode: u64,
+    generation: Generation,
+    compressed: Option<Kind>,
+}
+
+impl Entry {
+    fn sibling(&self) -> Option<Sibling> {
+        // One that is gone by now has moved on, or was removed: then the listing does not stand.
+        let metadata = fs::symlink_metadata(&self.path).ok()?;
+        let of = || Sibling::of(self.path.clone(), &metadata, self.generation.clone(), self.compressed);
+        metadata.is_file().then(of)
+    }
+}
+
+/// The generations of `path` in its own directory, and in that of what it points to, in the order of their paths.
+fn entries(path: &Path) -> io::Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    for name in [Some(path.to_owned()), target_of(path)].into_iter().flatten() {
+        collect(&name, &mut entries)?;
+    }
+    entries.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(entries)
+}
+
 /// Adds the generations of `name` in its own directory.
-fn collect(name: &Path, siblings: &mut Vec<Sibling>) -> io::Result<()> {
+fn collect(name: &Path, entries: &mut Vec<Entry>) -> io::Result<()> {
     let Some(family) = name.file_name().map(Family::of) else { return Ok(()) };
     let parent = name.parent().filter(|parent| !parent.as_os_str().is_empty());
     let directory = parent.unwrap_or(Path::new("."));
     let explain = |error: io::Error| {
+        if identity::is_spent(&error) {
+            return error;
+        }
         let text = format!("cannot look for rotated files in '{}': {error}", directory.display());
         io::Error::new(error.kind(), text)
     };
-    let entries = match fs::read_dir(directory) {
+    let listed = match fs::read_dir(directory) {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(()),
         other => other.map_err(explain)?,
     };
-    for entry in entries {
-        let entry = entry.map_err(explain)?.file_name();
-        let Some((generation, compressed)) = family.generation(&entry) else { continue };
+    for entry in listed {
+        let entry = entry.map_err(explain)?;
+        let name = entry.file_name();
+        let Some((generation, compressed)) = family.generation(&name) else { continue };
         // As the user wrote it: `app.log.1`, not `./app.log.1`.
-        let path = parent.map_or_else(|| PathBuf::from(&entry), |parent| parent.join(&entry));
-        // One that is gone by now has become another of the list, or was removed.
-        let Ok(metadata) = fs::symlink_metadata(&path) else { continue };
-        if !metadata.is_file() {
-            continue;
-        }
-        siblings.push(Sibling::of(path, &metadata, generation, compressed));
+        let path = parent.map_or_else(|| PathBuf::from(&name), |parent| parent.join(&name));
+        entries.push(Entry { path, inode: entry.ino(), generation, compressed });
     }
     Ok(())
 }

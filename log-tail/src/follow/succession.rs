@@ -48,8 +48,8 @@ pub(super) struct Comer {
     pub place: Option<Place>,
     /// How often `place` was told to change: what was opened before is not certain to be this.
     pub changes: u32,
-    /// What was opened by its name, and what `changes` was then.
-    pub opened: Option<(File, Metadata, u32)>,
+    /// What was opened by its name.
+    pub opened: Option<Opened>,
     /// What `changes` was when there was nothing by its name.
     pub missing: Option<u32>,
     /// The names in whose lines it stands.
@@ -60,6 +60,10 @@ pub(super) struct Comer {
     pub copies: Copies,
     /// How it is known that there is one.
     pub known_by: KnownBy,
+    /// The entry that came beside it, named as it is when it is compressed.
+    pub packed: Option<Place>,
+    /// It was compressed before anybody opened it: `place` is that entry.
+    pub is_packed: bool,
 }
 
 /// How it is known that an inode came to a name.
@@ -73,19 +77,29 @@ pub(super) enum KnownBy {
     Hint,
 }
 
+/// What was opened for a comer.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub file: File,
+    pub metadata: Metadata,
+    /// What it was compressed to.
+    pub is_packed: bool,
+    /// How often its place had changed then.
+    pub changes: u32,
+}
+
 /// What was opened for a comer, and may be another one.
 #[derive(Debug)]
 pub(super) struct Stray {
-    pub file: File,
-    pub metadata: Metadata,
+    pub opened: Opened,
     /// The names in whose lines the comer stood: it came to one of them too.
     pub names: Vec<NameId>,
 }
 
 impl Stray {
     /// What was opened for a comer in the lines of these names.
-    pub fn of(opened: Option<(File, Metadata, u32)>, names: &[NameId]) -> Option<Self> {
-        opened.map(|(file, metadata, _)| Self { file, metadata, names: names.to_vec() })
+    pub fn of(opened: Option<Opened>, names: &[NameId]) -> Option<Self> {
+        opened.map(|opened| Self { opened, names: names.to_vec() })
     }
 }
 
@@ -109,6 +123,10 @@ pub(super) struct Successions {
     pub earlier: FxHashMap<NameId, Vec<Earlier>>,
     /// How many copies have come: the number of the last one.
     pub copies: u64,
+    /// Names of which not all could be listed, because their files were being renamed.
+    pub unsure: Vec<NameId>,
+    /// When to list those again; none where there are none.
+    pub unsure_until: Option<Instant>,
     /// When what could not be made certain is tried again.
     pub again_at: Option<Instant>,
 }
@@ -143,11 +161,7 @@ impl Follower {
                     let moved = self.successions.moving.remove(&cookie);
                     self.arrive(id, name, moved.map(|(bearer, _)| bearer));
                 }
-                Change::Went => {
-                    if self.depart(id, name).is_none() {
-                        self.was_compressed(id, name);
-                    }
-                }
+                Change::Went => self.went(id, name),
                 Change::Unknown => {}
             }
         }
@@ -163,6 +177,32 @@ impl Follower {
         // What was opened before is not certain to be this.
         comer.changes += u32::from(was_expected);
         was_expected
+    }
+
+    /// The entry was removed. What it bore may have been compressed: whoever does that removes it last.
+    fn went(&mut self, id: DirectoryId, name: &OsStr) {
+        let entry = self.directories.get(id).and_then(|directory| directory.entries.get(name));
+        let bearer = entry.and_then(|entry| entry.bearer);
+        let packed = match bearer {
+            Some(Bearer::Comer(ComerId(comer))) => self.successions.comers.get_mut(comer).and_then(|comer| {
+                // What was opened since it came there is itself.
+                let is_opened = comer.opened.as_ref().is_some_and(|opened| opened.changes == comer.changes);
+                comer.packed.take().filter(|_| !is_opened)
+            }),
+            _ => None,
+        };
+        if self.depart(id, name).is_none() {
+            self.was_compressed(id, name);
+        }
+        let Some((bearer @ Bearer::Comer(ComerId(comer)), (id, packed))) = bearer.zip(packed) else { return };
+        let entry = self.directories.get_mut(id).and_then(|directory| directory.entries.get_mut(&*packed));
+        if let Some(entry) = entry.filter(|entry| matches!(entry.bearer, Some(Bearer::Copy(_)))) {
+            entry.bearer = Some(bearer);
+            if let Some(comer) = self.successions.comers.get_mut(comer) {
+                comer.is_packed = true;
+            }
+            self.set_place(bearer, Some((id, packed)));
+        }
     }
 
     /// The entry lost its inode.
@@ -221,6 +261,8 @@ impl Follower {
             number,
             copies: Copies::after(self.successions.copies),
             known_by,
+            packed: None,
+            is_packed: false,
         };
         Bearer::Comer(ComerId(self.successions.comers.insert(comer)))
     }

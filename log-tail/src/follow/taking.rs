@@ -7,6 +7,8 @@ use std::{
     sync::Arc,
 };
 
+use nix::sys::statfs::{BTRFS_SUPER_MAGIC, fstatfs};
+
 use super::{
     Follower, Identity, NotFollowable,
     files::FollowedFile,
@@ -16,7 +18,7 @@ use super::{
     trail::Trail,
 };
 use crate::{
-    observe::{FileId, ObserveError, Reach, stat},
+    observe::{FileId, ObserveError, Observer, Reach, stat},
     record::Source,
 };
 
@@ -81,13 +83,16 @@ impl Follower {
         let changed = !position.is_in(&descriptor);
         // What lies in a file that changed is not what was read: its copy would not be known by it.
         let mut position = if changed { position } else { position.primed(&descriptor) };
-        if self.observer.as_deref().is_some_and(|observer| !observer.tells_truncations()) {
+        let tells = self.observer.as_deref().map(Observer::tells_truncations);
+        let shares_key = tells == Some(true) && may_share_key(&descriptor);
+        if tells == Some(false) || shares_key {
             position.trail = Trail::for_one_of(self.files.len() + 1);
         }
         let file = FollowedFile {
             finish: end.is_some(),
             end,
             seen_bytes: metadata.len(),
+            shares_key,
             generation: if self.memory.is_kept { memory::generation(&descriptor) } else { None },
             ..FollowedFile::new(id, source, Identity::of(metadata), position)
         };
@@ -155,4 +160,10 @@ impl Follower {
             file.position.trail = trail;
         }
     }
+}
+
+/// Whether the kernel may know another file by the same device and number: of a btrfs filesystem all subvolumes, where
+/// numbers are given out anew, have one.
+fn may_share_key(open: impl AsFd) -> bool {
+    fstatfs(open).is_ok_and(|statfs| statfs.filesystem_type() == BTRFS_SUPER_MAGIC)
 }

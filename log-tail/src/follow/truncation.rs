@@ -93,7 +93,9 @@ pub(super) struct Truncations {
 impl Follower {
     /// Whether every truncation of the file is told, with its sizes. What other hosts do to it, nobody tells.
     pub(super) fn truncations_are_told(&self, id: FileId) -> bool {
-        !self.looked.contains(id) && self.observer.as_deref().is_some_and(Observer::tells_truncations)
+        self.file(id).is_some_and(|file| !file.shares_key)
+            && !self.looked.contains(id)
+            && self.observer.as_deref().is_some_and(Observer::tells_truncations)
     }
 
     /// Whether no more than what is known to be lost of the file can be.

@@ -8,6 +8,8 @@ pub mod places;
 mod sizes;
 mod system_calls;
 
+pub use btrfs::subvolume;
+
 use std::{
     fs::{File, OpenOptions},
     io,

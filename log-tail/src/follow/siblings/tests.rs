@@ -4,6 +4,8 @@ use std::{
     io::Write as _,
     os::unix::fs::{FileExt as _, PermissionsExt as _},
     process::Command,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
     time::{Duration, SystemTime},
 };
 
@@ -283,4 +285,34 @@ fn after_a_generation_was_compressed_those_that_are_newer_are_still_known() {
         let after = rotated(&place.log()).unwrap();
         assert_eq!(names(newer_than(&after, &before[0])), ["app.log.1"]);
     }
+}
+
+#[test]
+fn where_all_names_are_shifted_a_listing_that_was_still_has_all() {
+    const FILES: usize = 20;
+    let place = Place::new();
+    for number in 1..=FILES {
+        place.write(&format!("app.log.{number}"), &content(7), 1000);
+    }
+    let at = |number: usize| place.path(&format!("app.log.{number}"));
+    let rename = |from, to| fs::rename(at(from), at(to)).unwrap();
+    let is_over = AtomicBool::new(false);
+    let (still, moving) = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                (1..=FILES).rev().for_each(|number| rename(number, number + 1));
+                // Up and down again while it is listed once would be as if nothing had moved.
+                thread::sleep(Duration::from_millis(1));
+                (1..=FILES).for_each(|number| rename(number + 1, number));
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+        let listed = (0..2000).map(|_| Listed::of(&place.log()).unwrap());
+        let listed = listed.partition::<Vec<Listed>, _>(Listed::stands);
+        is_over.store(true, Ordering::Relaxed);
+        listed
+    });
+    let has_all = |listed: &&Listed| listed.siblings.len() == FILES;
+    assert_eq!(still.iter().filter(has_all).count(), still.len());
+    assert!(!still.is_empty() && !moving.iter().all(|listed| has_all(&listed)), "it was looked at in time");
 }

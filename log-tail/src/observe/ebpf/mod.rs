@@ -212,6 +212,12 @@ impl EbpfObserver {
         cut_off_bytes.saturating_sub(self.cut_off_before.get(&id).copied().unwrap_or(0))
     }
 
+    /// Whether it stands for several files: nobody can say which of them somebody wrote to.
+    fn is_shared(&self, slot: u32) -> bool {
+        let targets = self.targets.get(slot as usize).into_iter().flatten();
+        targets.filter(|target| matches!(target, Target::File(_))).count() > 1
+    }
+
     fn slot(&self, id: FileId) -> Option<u32> {
         self.slots.get(self.files.get(&id)?).copied()
     }
@@ -235,7 +241,7 @@ impl EbpfObserver {
             Record::Append { by: Some(by), .. } | Record::Written { by, .. } => Some(&**by),
             _ => None,
         };
-        let by = by.map(|Written { bytes, last, writer }| {
+        let by = by.filter(|_| !self.is_shared(slot)).map(|Written { bytes, last, writer }| {
             let last = Claim::decoded(*last, bytes.from);
             (self.writers.of(writer), bytes.from..bytes.to, last)
         });
@@ -317,7 +323,8 @@ impl Observer for EbpfObserver {
     fn answer(&mut self, id: FileId, near: u64) -> Answer {
         let Some(slot) = self.slot(id) else { return Answer::default() };
         let answer = self.doorbells.answer(slot, near);
-        Answer { cut_off_bytes: self.cut_off_since(id, answer.cut_off_bytes), ..answer }
+        let answer = Answer { cut_off_bytes: self.cut_off_since(id, answer.cut_off_bytes), ..answer };
+        if self.is_shared(slot) { Answer { written: None, by_several: true, ..answer } } else { answer }
     }
 
     fn tell_close(&mut self, id: FileId) -> bool {
@@ -333,7 +340,8 @@ impl Observer for EbpfObserver {
     }
 
     fn claim(&self, id: FileId, near: u64) -> Option<Claim> {
-        self.doorbells.claim(self.slot(id)?, near)
+        let slot = self.slot(id).filter(|slot| !self.is_shared(*slot))?;
+        self.doorbells.claim(slot, near)
     }
 
     fn tells_truncations(&self) -> bool {

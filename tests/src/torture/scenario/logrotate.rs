@@ -3,7 +3,7 @@
 use std::{
     fs::{self, Permissions},
     os::unix::fs::{MetadataExt as _, PermissionsExt as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::Command,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
@@ -40,15 +40,30 @@ pub const SCENARIOS: &[Listed] = &[
     ("logrotate-delaycompress", "logrotate: create, compress, delaycompress, 50 times", Exact, |arena| {
         Rotation::new("create\ncompress\ndelaycompress", Reopening::WhenReplaced).run(arena)
     }),
-    ("logrotate-dateext", "logrotate: create, dateext with seconds, 8 times", Exact, |arena| {
+    ("logrotate-dateext", "logrotate: create, dateext with seconds, 50 times", Exact, |arena| {
         let options = "create\ndateext\ndateformat -%Y%m%d-%s";
         // A name for each second, and no more.
         let pause = Duration::from_millis(1050);
-        Rotation { times: 8, pause, ..Rotation::new(options, Reopening::WhenReplaced) }.run(arena)
+        // Some 20,000 lines a second: a minute of them must fit everywhere.
+        let breath = Duration::from_millis(5);
+        Rotation { pause, breath, ..Rotation::new(options, Reopening::WhenReplaced) }.run(arena)
     }),
-    ("logrotate-sharedscripts", "logrotate: sharedscripts, the writer signalled, 50 times", Exact, |arena| {
-        Rotation::new("create\nsharedscripts", Reopening::OnSignal).run(arena)
-    }),
+    (
+        "logrotate-sharedscripts",
+        "logrotate: sharedscripts, the writer of 2 logs signalled, 50 times",
+        Exact,
+        |arena| {
+            let options = "create\nsharedscripts";
+            Rotation { logs: &["app.log", "other.log"], ..Rotation::new(options, Reopening::OnSignal) }
+                .run(arena)
+        },
+    ),
+    (
+        "logrotate-paused",
+        "logrotate: create, compress, 3 times while the follower stands still",
+        Exact,
+        paused,
+    ),
 ];
 
 /// How a writer learns that it is to open its file anew.
@@ -63,32 +78,48 @@ enum Reopening {
 
 #[derive(Debug)]
 struct Rotation {
+    logs: &'static [&'static str],
     options: &'static str,
     reopening: Reopening,
     times: u32,
+    /// Between two rotations.
     pause: Duration,
+    /// The writer's, after 100 lines of each log.
+    breath: Duration,
 }
 
 impl Rotation {
     fn new(options: &'static str, reopening: Reopening) -> Self {
-        Self { options, reopening, times: 50, pause: Duration::ZERO }
+        Self {
+            logs: &["app.log"],
+            options,
+            reopening,
+            times: 50,
+            pause: Duration::ZERO,
+            breath: Duration::from_micros(500),
+        }
     }
 
     fn run(&self, arena: &mut Arena<'_>) -> Result<()> {
-        let logrotate = find("logrotate").ok_or_else(|| Skipped("logrotate is not installed here".into()))?;
         let signal = SigSet::from(Signal::SIGUSR1);
         if self.reopening == Reopening::OnSignal && !SigSet::thread_get_mask()?.contains(Signal::SIGUSR1) {
             return Err(Skipped("SIGUSR1 is not blocked in this process".into()).into());
         }
-        let log = arena.path("app.log");
-        let (config, state) = (arena.order.home.join("rotate.conf"), arena.order.home.join("rotate.state"));
-        fs::write(&config, self.configuration(&log))?;
-        // logrotate trusts no configuration that others can write to.
-        fs::set_permissions(&config, Permissions::from_mode(0o644))?;
-        let mut lines = arena.follow(&log)?;
+        let logs: Vec<PathBuf> = self.logs.iter().map(|log| arena.path(log)).collect();
+        let rotate = self.command(arena, &logs)?;
+        let mut writers: Vec<Lines> =
+            self.logs.iter().zip(&logs).map(|(name, log)| Lines::new(log, name)).collect();
+        arena.order.names.clone_from(&logs);
+        if let [first, others @ ..] = writers.as_mut_slice() {
+            arena.start_with(first)?;
+            for lines in others {
+                lines.write(1);
+                arena.catch_up(lines);
+            }
+        }
         let (is_over, is_signalled) = (AtomicBool::new(false), AtomicBool::new(false));
         std::thread::scope(|scope| {
-            scope.spawn(|| self.write(&log, &mut lines, &is_over, &is_signalled));
+            scope.spawn(|| self.write(&logs, &mut writers, &is_over, &is_signalled));
             if self.reopening == Reopening::OnSignal {
                 scope.spawn(|| {
                     while signal.wait().is_ok() && !is_over.load(Ordering::Relaxed) {
@@ -96,51 +127,91 @@ impl Rotation {
                     }
                 });
             }
-            let rotate = || {
-                for _ in 0..self.times {
-                    let mut command = Command::new(&logrotate);
-                    command.arg("--force").arg("--state").arg(&state).arg(&config);
-                    let output = command.output().context("starting logrotate")?;
-                    let said = String::from_utf8_lossy(&output.stderr);
-                    ensure!(output.status.success(), "logrotate ended with {}: {said}", output.status);
-                    std::thread::sleep(self.pause);
-                }
+            let rotated = (0..self.times).try_for_each(|_| {
+                rotate()?;
+                std::thread::sleep(self.pause);
                 anyhow::Ok(())
-            };
-            let rotated = rotate();
+            });
             is_over.store(true, Ordering::Relaxed);
             if self.reopening == Reopening::OnSignal {
                 kill(Pid::this(), Signal::SIGUSR1)?;
             }
             rotated
         })?;
-        arena.wrote(&lines);
+        for lines in &writers {
+            arena.wrote(lines);
+        }
         Ok(())
     }
 
-    fn configuration(&self, log: &Path) -> String {
+    /// What rotates these once.
+    fn command(&self, arena: &Arena<'_>, logs: &[PathBuf]) -> Result<impl Fn() -> Result<()> + use<>> {
+        let logrotate = find("logrotate").ok_or_else(|| Skipped("logrotate is not installed here".into()))?;
+        let (config, state) = (arena.order.home.join("rotate.conf"), arena.order.home.join("rotate.state"));
+        fs::write(&config, self.configuration(logs))?;
+        // logrotate trusts no configuration that others can write to.
+        fs::set_permissions(&config, Permissions::from_mode(0o644))?;
+        Ok(move || {
+            let mut command = Command::new(&logrotate);
+            command.arg("--force").arg("--state").arg(&state).arg(&config);
+            let output = command.output().context("starting logrotate")?;
+            let said = String::from_utf8_lossy(&output.stderr);
+            ensure!(output.status.success(), "logrotate ended with {}: {said}", output.status);
+            Ok(())
+        })
+    }
+
+    fn configuration(&self, logs: &[PathBuf]) -> String {
         let script = match self.reopening {
             Reopening::OnSignal => format!("postrotate\nkill -USR1 {}\nendscript\n", std::process::id()),
             Reopening::Never | Reopening::WhenReplaced => String::new(),
         };
-        format!("\"{}\" {{\nrotate 1000\n{}\n{script}}}\n", log.display(), self.options)
+        let logs: Vec<String> = logs.iter().map(|log| format!("\"{}\"", log.display())).collect();
+        format!("{} {{\nrotate 1000\n{}\n{script}}}\n", logs.join(" "), self.options)
     }
 
-    fn write(&self, log: &Path, lines: &mut Lines, is_over: &AtomicBool, is_signalled: &AtomicBool) {
+    fn write(
+        &self,
+        logs: &[PathBuf],
+        writers: &mut [Lines],
+        is_over: &AtomicBool,
+        is_signalled: &AtomicBool,
+    ) {
         while !is_over.load(Ordering::Relaxed) {
-            lines.write(100);
-            let is_to_reopen = match self.reopening {
-                Reopening::Never => false,
-                Reopening::WhenReplaced => is_replaced(log, lines),
-                Reopening::OnSignal => is_signalled.swap(false, Ordering::Relaxed),
-            };
-            if is_to_reopen {
-                lines.go_on_in(log);
+            let is_told = is_signalled.swap(false, Ordering::Relaxed);
+            for (log, lines) in logs.iter().zip(&mut *writers) {
+                let is_to_reopen = match self.reopening {
+                    Reopening::Never => false,
+                    Reopening::WhenReplaced => is_replaced(log, lines),
+                    Reopening::OnSignal => is_told,
+                };
+                if is_to_reopen {
+                    lines.go_on_in(log);
+                }
+                lines.write(100);
             }
-            // Some 100,000 lines a second: 8 seconds of them must still fit everywhere.
-            std::thread::sleep(Duration::from_micros(500));
+            std::thread::sleep(self.breath);
         }
     }
+}
+
+/// The files that come and are compressed meanwhile are nowhere to be opened any more.
+fn paused(arena: &mut Arena<'_>) -> Result<()> {
+    let log = arena.path("app.log");
+    let rotation = Rotation::new("create\ncompress", Reopening::Never);
+    let rotate = rotation.command(arena, std::slice::from_ref(&log))?;
+    let mut lines = arena.follow(&log)?;
+    arena.while_paused(|_| {
+        (0..3).try_for_each(|_| {
+            lines.write(1000);
+            rotate()?;
+            lines.go_on_in(&log);
+            anyhow::Ok(())
+        })
+    })?;
+    lines.write(1000);
+    arena.wrote(&lines);
+    Ok(())
 }
 
 fn is_replaced(log: &Path, lines: &Lines) -> bool {
