@@ -10,6 +10,7 @@
 //! | `LOG_TAIL_TEST_BACKEND` | `ebpf` or `inotify`: every test then asserts that it is the one in use | the one that `log-tail` chooses here |
 //! | `LOG_TAIL_TEST_DIR` | where the temporary files go | the system's temporary directory |
 //! | `LOG_TAIL_STRESS_WRITES` | how much the stress test writes | 200,000 |
+//! | `LOG_TAIL_OBSERVED_WRITES` | how many writes by 8 processes `observe` must show, all of them: with no other test that observes beside it | 16,000, of which some may be said to be missing |
 //! | `LOG_TAIL_CRASHES` | how often the crash test kills | 200 |
 //! | `LOG_TAIL_CRASH_SEED` | when it does | a fixed number |
 //!

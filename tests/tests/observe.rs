@@ -35,8 +35,11 @@ use serde_json::Value;
 /// Processes that write at once.
 const WRITERS: u64 = 8;
 
-/// How much they write together, unless the environment says otherwise.
+/// How much they write together.
 const WRITES: u64 = 16_000;
+
+/// Says how much they write instead, with no other test beside it that observes: then all of it must be shown.
+const ALL_WRITES: &str = "LOG_TAIL_OBSERVED_WRITES";
 
 /// Tells the process that [`a_writer`] is to be: where to write, and how often.
 const WRITER: &str = "LOG_TAIL_WRITER";
@@ -79,8 +82,8 @@ fn every_write_of_many_processes_is_shown_with_its_place_and_its_process() {
     let place = Place::new();
     let log = place.path("app.log");
     create(&log, "");
-    let writes =
-        std::env::var("LOG_TAIL_OBSERVED_WRITES").map_or(WRITES, |text| text.parse().expect("a number"));
+    let all = std::env::var(ALL_WRITES).ok().map(|text| text.parse().expect("a number"));
+    let writes = all.unwrap_or(WRITES);
     let observing = observe(&["--op", "write"], &[&log]);
     let mut processes = start_writers(&log, writes / WRITERS);
     for writer in &mut processes {
@@ -103,6 +106,7 @@ fn every_write_of_many_processes_is_shown_with_its_place_and_its_process() {
         assert!(number("size_after") >= number("offset") + number("length"), "{event}");
         assert_eq!(places.insert(from, from + length), None, "twice: {event}");
     }
+    let shown = places.len() as u64;
     // While other tests' observers come and go, some may be missing: not one more than it says, of all files together.
     let (mut unseen, mut end) = (0, 0);
     for (from, to) in places.into_iter().chain([(content.len() - "last\n".len(), content.len())]) {
@@ -111,6 +115,10 @@ fn every_write_of_many_processes_is_shown_with_its_place_and_its_process() {
         end = to;
     }
     assert!(unseen <= missing(&finished.stdout), "{unseen} are missing; stderr: {:#?}", finished.stderr);
+    println!("{shown} writes shown of {}", writes / WRITERS * WRITERS);
+    if all.is_some() {
+        assert_eq!((shown, unseen), (writes / WRITERS * WRITERS, 0), "stderr: {:#?}", finished.stderr);
+    }
 }
 
 /// The kernel leaves out what is to run after a function that is under way when anybody attaches to it.

@@ -26,7 +26,8 @@ pub struct Options {
 }
 
 pub fn run(options: &Options) -> Result<ExitCode> {
-    let lacking = if options.quick { None } else { packages::set_up(&[], &packages::COUNTERS).err() };
+    let lacking =
+        if options.quick { None } else { packages::set_up(&vm_test::DISKS, &packages::COUNTERS).err() };
     let mut report = Report::default();
     report.step("format", || {
         // The kernel program is a workspace of its own.

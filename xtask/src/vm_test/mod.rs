@@ -7,7 +7,7 @@ use std::{process::ExitCode, time::Instant};
 use anyhow::{Context as _, Result};
 
 use crate::{
-    guest::{self, Stream},
+    guest::{self, Filesystem, Stream},
     kernel::{Series, TESTED},
     process, static_build,
     vm::{MachineOptions, Needs},
@@ -16,7 +16,15 @@ use crate::{
 use transcript::{MARK, Run, Transcript};
 
 /// Where the tests put their files: a name for people, and the folder in the guest.
-const FILESYSTEMS: [(&str, &str); 2] = [("ext4", "/ext4"), ("tmpfs", "/tmp")];
+const FILESYSTEMS: [(&str, &str); 3] = [("ext4", "/ext4"), ("tmpfs", "/tmp"), (BTRFS, "/btrfs")];
+/// The disks that this takes besides the guest's own.
+pub const DISKS: [Filesystem; 1] = [Filesystem::Btrfs];
+/// Where the kernel's number of a file is not enough to know it by.
+const BTRFS: &str = "btrfs";
+/// What is different there.
+const ON_BTRFS: [&str; 2] = [SUBVOLUMES, "truncate"];
+/// Needs a filesystem that has them.
+const SUBVOLUMES: &str = "subvolumes";
 /// Tests that have nothing to do with what a filesystem does: they run on the first one only. What is observed of each way
 /// of writing on each filesystem is in `docs/coverage.md`.
 const ON_ONE_FILESYSTEM: [&str; 15] = [
@@ -43,8 +51,9 @@ const NOT_IN_GUESTS: [&str; 4] = ["state", "state_dir", "state_rotated", "tortur
 const MODULES: [&str; 4] = ["overlay", "fuse", "nfs", "nfsv3"];
 /// Tests at once: more than the guest has processors, because many wait for a sweep.
 const THREADS: u32 = 4;
-/// How many lines the doorbell's stress test writes; passed on to the guest where it is set.
-const STRESS: &str = "LOG_TAIL_STRESS_WRITES";
+/// How much the doorbell's stress test writes, and how much `observe` is to see all of; passed on to the guest where
+/// they are set.
+const WRITES: [&str; 2] = ["LOG_TAIL_STRESS_WRITES", "LOG_TAIL_OBSERVED_WRITES"];
 /// How often the crash test kills, and how often where that is not set: a guest is twenty times slower.
 const CRASHES: (&str, &str) = ("LOG_TAIL_CRASHES", "20");
 
@@ -164,7 +173,7 @@ fn try_on(
 ) -> Result<Report> {
     let script = script(&programs.tests, filter, machine.timeout);
     let modules = MODULES.map(str::to_owned).into();
-    let needs = Needs { files: programs.clone().into_files(), modules, ..Needs::default() };
+    let needs = Needs { files: programs.clone().into_files(), modules, filesystems: DISKS.into() };
     let guest = machine.guest(series, needs, script)?;
     let release = guest.kernel.release.clone();
     println!("kernel {release}: booting");
@@ -189,7 +198,9 @@ fn try_on(
     } else if runs.len() != expected {
         failures.push(format!("kernel {release}: {} test executables ran of {expected}", runs.len()));
     }
-    for row in &mut rows {
+    // A filter may leave nothing for some.
+    let is_filtered = filter.is_some() && rows.iter().any(|row| row.passed + row.failed > 0);
+    for row in rows.iter_mut().filter(|_| !is_filtered) {
         if row.passed + row.failed == 0 {
             failures.push(format!("kernel {release}, {}: not a single test ran", row.filesystem));
             "nothing ran".clone_into(&mut row.remark);
@@ -218,10 +229,15 @@ fn row(release: &str, filesystem: &str, runs: &[Run]) -> Row {
 
 fn tests_on<'a>(filesystem: &str, tests: &'a [Executable]) -> impl Iterator<Item = &'a Executable> {
     let is_first = filesystem == FILESYSTEMS[0].0;
-    tests
-        .iter()
-        .filter(|test| !NOT_IN_GUESTS.contains(&test.name.as_str()))
-        .filter(move |test| is_first || !ON_ONE_FILESYSTEM.contains(&test.name.as_str()))
+    tests.iter().filter(move |test| {
+        let name = test.name.as_str();
+        if filesystem == BTRFS {
+            return ON_BTRFS.contains(&name);
+        }
+        name != SUBVOLUMES
+            && !NOT_IN_GUESTS.contains(&name)
+            && (is_first || !ON_ONE_FILESYSTEM.contains(&name))
+    })
 }
 
 /// Runs every executable where it is to run, with marks that tell whose output is whose.
@@ -232,8 +248,10 @@ fn script(tests: &[Executable], filter: Option<&str>, guest_seconds: u64) -> Str
     let mut lines = vec!["export LOG_TAIL_TEST_BACKEND=ebpf RUST_BACKTRACE=1".to_owned()];
     let crashes = std::env::var(CRASHES.0).unwrap_or_else(|_| CRASHES.1.to_owned());
     lines.push(format!("export {}={}", CRASHES.0, process::quoted(&crashes)));
-    if let Ok(writes) = std::env::var(STRESS) {
-        lines.push(format!("export {STRESS}={}", process::quoted(&writes)));
+    for name in WRITES {
+        if let Ok(writes) = std::env::var(name) {
+            lines.push(format!("export {name}={}", process::quoted(&writes)));
+        }
     }
     for (filesystem, folder) in FILESYSTEMS {
         lines.push(format!("export LOG_TAIL_TEST_DIR={folder}"));
@@ -255,13 +273,15 @@ mod tests {
 
     #[test]
     fn every_executable_runs_on_every_filesystem_that_matters_to_it() {
-        let tests =
-            ["follow", "rotate", "output"].map(|name| Executable { name: name.into(), path: "/x".into() });
+        let tests = ["follow", "rotate", "output", "truncate", "subvolumes"]
+            .map(|name| Executable { name: name.into(), path: "/x".into() });
         let script = script(&tests, Some("a b"), 900);
         for expected in ["begin ext4 follow", "begin ext4 rotate", "begin tmpfs follow", "begin tmpfs rotate"]
         {
             assert!(script.contains(expected), "{expected}");
         }
+        let marked = |filesystem: &str| script.matches(&format!("begin {filesystem} ")).count();
+        assert_eq!(FILESYSTEMS.map(|(filesystem, _)| marked(filesystem)), [4, 3, 2], "{script}");
         assert!(script.contains("begin ext4 output") && !script.contains("begin tmpfs output"), "{script}");
         assert!(script.contains("/tests/rotate --test-threads=4 'a b' 2>&1"), "{script}");
     }
