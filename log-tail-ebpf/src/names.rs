@@ -12,7 +12,7 @@ use log_tail_common::{
 
 use crate::{
     events,
-    kernel::{Dentry, File},
+    kernel::{Dentry, File, Inode},
     maps::{bell_of, closing_bell_of, entry_changed},
 };
 
@@ -67,10 +67,14 @@ fn d_exchange(ctx: FExitContext) -> i32 {
     0
 }
 
-/// `dentry` is a new name of an inode.
+/// `dentry` is a new name of `inode`.
 #[inline(always)]
-fn came(ctx: &impl EbpfContext, dentry: Dentry) -> i32 {
-    entry_changed(ctx, dentry, HINT_ENTRY_CAME, false);
+fn came(ctx: &impl EbpfContext, dentry: Dentry, inode: Inode) -> i32 {
+    if events::are_told() {
+        events::has_come(dentry, inode);
+    } else {
+        entry_changed(ctx, dentry, HINT_ENTRY_CAME, false);
+    }
     0
 }
 
@@ -78,20 +82,20 @@ fn came(ctx: &impl EbpfContext, dentry: Dentry) -> i32 {
 /// but each filesystem binds the new name to its inode here, or in `d_instantiate_new`.
 #[fexit(function = "d_instantiate")]
 fn d_instantiate(ctx: FExitContext) -> i32 {
-    came(&ctx, Dentry(ctx.arg(0)))
+    came(&ctx, Dentry(ctx.arg(0)), Inode(ctx.arg(1)))
 }
 
 /// A new name of a new inode, on filesystems that lock it until it is ready (ext4, btrfs).
 #[fexit(function = "d_instantiate_new")]
 fn d_instantiate_new(ctx: FExitContext) -> i32 {
-    came(&ctx, Dentry(ctx.arg(0)))
+    came(&ctx, Dentry(ctx.arg(0)), Inode(ctx.arg(1)))
 }
 
 /// A new name on filesystems that live in the dentry cache (tmpfs), on kernels where they no longer go
 /// through `d_instantiate`.
 #[fexit(function = "d_make_persistent")]
 fn d_make_persistent(ctx: FExitContext) -> i32 {
-    came(&ctx, Dentry(ctx.arg(0)))
+    came(&ctx, Dentry(ctx.arg(0)), Inode(ctx.arg(1)))
 }
 
 /// A name was removed: unlink, rmdir. The dentry has lost its inode by now, its directory is still there.

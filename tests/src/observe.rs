@@ -52,12 +52,18 @@ pub fn only_events(stdout: &[u8]) -> Vec<Value> {
     records(stdout).into_iter().filter(|line| line.get("op").is_some()).collect()
 }
 
-/// How many events the kernel skipped at most, by what is shown. Each time that another test's observer comes or goes,
-/// it skips those that are under way.
+/// How many events are missing at most because the kernel skipped some, by what is shown. Each time that another test's
+/// observer comes or goes, it skips those that are under way.
 #[must_use]
 pub fn missing(stdout: &[u8]) -> u64 {
-    let skipped = records(stdout).into_iter().filter(|line| line["reason"] == "skipped");
-    skipped.map(|line| line["missing"].as_u64().expect("a number")).sum()
+    ["skipped", "name_lost"].map(|reason| missing_because(stdout, reason)).into_iter().sum()
+}
+
+/// How many events are missing at most for this reason, by what is shown.
+#[must_use]
+pub fn missing_because(stdout: &[u8], reason: &str) -> u64 {
+    let missing = records(stdout).into_iter().filter(|line| line["reason"] == reason);
+    missing.map(|line| line["missing"].as_u64().expect("a number")).sum()
 }
 
 /// The event that was shown last; null before there is one.

@@ -1,5 +1,5 @@
 //! `log-tail observe` goes on seeing what it was asked for, and calls it by its name, whatever becomes of names: files
-//! replaced, numbers used again, directories renamed, links, and names that were lost.
+//! replaced, numbers used again, directories renamed, and links.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,6 @@ use log_tail_tests::{
     backend::is_ebpf_or_skip,
     observe::{deeds, last, missing, observe, only_events},
     prelude::*,
-    run::records,
 };
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use serde_json::Value;
@@ -459,40 +458,4 @@ fn a_file_without_a_name_is_not_shown() {
         file.write_all(b"nobody sees it\n").unwrap();
         create(place.path("named"), "");
     });
-}
-
-#[test]
-fn names_that_were_lost_are_found_out_anew() {
-    if !is_ebpf_or_skip("names_that_were_lost_are_found_out_anew") {
-        return;
-    }
-    let place = Place::new();
-    let log = place.path("app.log");
-    create(&log, "");
-    let observing = observe(&["--ring-bytes", "4096"], &[place.dir()]);
-    observing.hold_still();
-    let mut file = OpenOptions::new().append(true).open(&log).unwrap();
-    for _ in 0..200 {
-        file.write_all(b"x").unwrap();
-    }
-    // In a ring that is full.
-    fs::rename(&log, place.path("app.log.1")).unwrap();
-    create(&log, "");
-    fs::create_dir(place.path("dir")).unwrap();
-    observing.go_on();
-    let said = |stdout: &[u8]| records(stdout).iter().any(|line| line["reason"] == "ring_full");
-    observing.wait_until_stdout("that events are missing", said);
-    let written = |stdout: &[u8]| {
-        file.write_all(b"to the old one\n").unwrap();
-        append(&log, "new\n");
-        let last: Vec<_> = only_events(stdout).into_iter().rev().take(2).collect();
-        let mut last: Vec<_> =
-            last.iter().map(|event| (event["path"].clone(), event["length"].clone())).collect();
-        last.sort_by_key(|(path, _)| path.to_string());
-        let path = |name: &str| Value::from(place.path(name).to_str().unwrap());
-        last == [(path("app.log"), 4.into()), (path("app.log.1"), 15.into())]
-    };
-    let mut written = written;
-    observing.wait_until_stdout("each file under its own name", |stdout| written(stdout));
-    observing.terminate();
 }

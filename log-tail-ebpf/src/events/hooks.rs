@@ -105,3 +105,10 @@ fn before_clear_inode(ctx: FEntryContext) -> i32 {
     freed(Inode(ctx.arg(0)));
     0
 }
+
+/// As before the function, for the times that that one is skipped.
+#[fexit(function = "clear_inode")]
+fn clear_inode(ctx: FExitContext) -> i32 {
+    freed(Inode(ctx.arg(0)));
+    0
+}

@@ -111,8 +111,19 @@ pub fn completed(inode: Inode, operation: u32, from: u64, to: u64) {
 
 /// The inode is about to bear the name of `dentry`, and nobody else has it open. In an observed directory it is observed
 /// from now on, without user space, which may be late.
-#[inline(never)]
+#[inline(always)]
 fn will_come(dentry: Dentry, inode: Inode) {
+    comes(dentry, inode, false);
+}
+
+/// The inode bears the name of `dentry`. Nothing is left to be done, unless the kernel skipped [`will_come`].
+#[inline(always)]
+pub fn has_come(dentry: Dentry, inode: Inode) {
+    comes(dentry, inode, true);
+}
+
+#[inline(never)]
+fn comes(dentry: Dentry, inode: Inode, unless_known: bool) {
     // A name without an inode: 5.10 faults on reading through NULL. And what has no name yet (O_TMPFILE) is bound to one
     // of the kernel's own, in the directory that it is made for.
     if inode.0.is_null() || inode.links() == 0 {
@@ -120,7 +131,7 @@ fn will_come(dentry: Dentry, inode: Inode) {
     }
     let directory = dentry.parent().inode();
     if is_observed(directory) {
-        observe(inode, OPERATION_CAME, directory, dentry);
+        observe(inode, OPERATION_CAME, directory, dentry, unless_known);
     }
 }
 
@@ -129,7 +140,7 @@ fn will_come(dentry: Dentry, inode: Inode) {
 pub fn moved(dentry: Dentry) {
     let (inode, directory) = (dentry.inode(), dentry.parent().inode());
     if is_observed(directory) {
-        return observe(inode, OPERATION_MOVED_TO, directory, dentry);
+        return observe(inode, OPERATION_MOVED_TO, directory, dentry, false);
     }
     let Some(since) = FOLLOWED.get_ptr(inode.key()) else { return };
     // SAFETY: a non-NULL map value, which is replaced whole.
@@ -140,9 +151,13 @@ pub fn moved(dentry: Dentry) {
 }
 
 #[inline(always)]
-fn observe(inode: Inode, operation: u32, directory: Inode, dentry: Dentry) {
+fn observe(inode: Inode, operation: u32, directory: Inode, dentry: Dentry, unless_known: bool) {
     let event = event(inode, operation);
-    if FOLLOWED.insert(inode.key(), observed_since(event.time_ns), 0).is_err() {
+    let flags = if unless_known { BPF_NOEXIST.into() } else { 0 };
+    if FOLLOWED.insert(inode.key(), observed_since(event.time_ns), flags).is_err() {
+        if unless_known {
+            return;
+        }
         miss(MISSING_INODES);
     }
     tell_named(event, directory.key(), dentry);

@@ -89,6 +89,9 @@ enum Because {
     RingFull,
     /// The kernel skipped the kernel program: at most so many.
     Skipped,
+    /// They were told, but not what the file is called: that was among what is missing. At most so many, for nobody
+    /// may want the file.
+    NameLost,
     /// inotify's queue was full: nobody knows how many.
     QueueFull,
 }

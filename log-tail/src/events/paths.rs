@@ -95,13 +95,9 @@ impl Paths {
         }
     }
 
-    /// Forgets the inodes that are no more: all others are observed still.
-    pub fn retain(&mut self, is_observed: impl Fn(InodeKey) -> bool) {
-        let gone: Vec<InodeKey> =
-            self.by_inode.keys().copied().filter(|inode| !is_observed(*inode)).collect();
-        for inode in gone {
-            self.forget(inode);
-        }
+    /// Those of which this says that they are not observed.
+    pub fn unobserved(&self, is_observed: impl Fn(InodeKey) -> bool) -> Vec<InodeKey> {
+        self.by_inode.keys().copied().filter(|inode| !is_observed(*inode)).collect()
     }
 
     /// Whether it is observed.
@@ -138,9 +134,10 @@ mod tests {
     }
 
     #[test]
-    fn an_inode_that_nobody_observes_any_more_is_forgotten_with_its_names() {
+    fn an_inode_that_is_no_more_is_forgotten_with_its_names() {
         let mut paths = named(&[(2, "a"), (3, "b")]);
-        paths.retain(|it| it == inode(3));
+        assert_eq!(paths.unobserved(|it| it == inode(3)), [inode(2)]);
+        paths.forget(inode(2));
         assert_eq!((paths.has(inode(2)), paths.has(inode(3))), (false, true));
         assert_eq!(paths.unlink(Path::new("a")), None);
     }

@@ -90,6 +90,7 @@ struct Shown<'a> {
     events: u64,
     ring_full: u64,
     skipped: u64,
+    name_lost: u64,
     /// Events of cgroups that nobody can name any more.
     unknown: u64,
 }
@@ -103,6 +104,7 @@ impl<'a> Shown<'a> {
             events: 0,
             ring_full: 0,
             skipped: 0,
+            name_lost: 0,
             unknown: 0,
         }
     }
@@ -130,6 +132,9 @@ impl<'a> Shown<'a> {
                     self.ring_full += events;
                 }
                 Line::Missing(Missing { events, because: Because::Skipped, .. }) => self.skipped += events,
+                Line::Missing(Missing { events, because: Because::NameLost, .. }) => {
+                    self.name_lost += events;
+                }
                 Line::Missing(_) => {}
             }
             self.show.write(&line, &mut text)?;
@@ -139,11 +144,16 @@ impl<'a> Shown<'a> {
     }
 
     fn say_totals(&self) {
-        let Self { events, ring_full, skipped, unknown, .. } = self;
+        let Self { events, ring_full, skipped, name_lost, unknown, .. } = self;
         say(format_args!(
             "{events} events shown; {ring_full} found no room in the ring; the kernel skipped {}{skipped}",
             if *skipped == 0 { "" } else { "at most " }
         ));
+        if *name_lost > 0 {
+            say(format_args!(
+                "at most {name_lost} more were done to files whose names are among what is missing"
+            ));
+        }
         if *unknown > 0 {
             say(format_args!(
                 "{unknown} more were done in cgroups that were gone before they could be looked up: --cgroup leaves \

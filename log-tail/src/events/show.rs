@@ -43,6 +43,7 @@ impl Show {
         let (reason, is_exact, words) = match because {
             Because::RingFull => ("ring_full", true, "found no room in the ring"),
             Because::Skipped => ("skipped", false, "were skipped by the kernel"),
+            Because::NameLost => ("name_lost", false, "were done to files whose names are missing"),
             Because::QueueFull => ("queue_full", false, "found no room in inotify's queue"),
         };
         match self {
@@ -55,7 +56,7 @@ impl Show {
             Self::Text => {
                 let count = match because {
                     Because::RingFull => events.to_string(),
-                    Because::Skipped => format!("at most {events}"),
+                    Because::Skipped | Because::NameLost => format!("at most {events}"),
                     Because::QueueFull => "unknown".to_owned(),
                 };
                 writeln!(out, "{time} MISSING   events: {count} {words}")
@@ -263,6 +264,8 @@ mod tests {
         assert!(text.ends_with("MISSING   events: 3 found no room in the ring\n"), "{text}");
         let text = shown(Show::Text, &line(Because::Skipped));
         assert!(text.ends_with("events: at most 3 were skipped by the kernel\n"), "{text}");
+        let text = shown(Show::Text, &line(Because::NameLost));
+        assert!(text.ends_with("events: at most 3 were done to files whose names are missing\n"), "{text}");
         let json = shown(Show::Json, &line(Because::Skipped));
         assert!(json.ends_with("\"missing\":3,\"reason\":\"skipped\",\"exact\":false}\n"), "{json}");
     }

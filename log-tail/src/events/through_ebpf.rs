@@ -7,7 +7,7 @@ mod naming;
 
 use std::{
     collections::BTreeSet,
-    io,
+    io, mem,
     os::fd::BorrowedFd,
     path::PathBuf,
     thread,
@@ -17,7 +17,7 @@ use std::{
 use anyhow::Context as _;
 use log_tail_common::{InodeKey, observed_since};
 use nix::time::{ClockId, clock_gettime};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
     ASKED_EVERY, Because, Event, Inode, Line, Missing, Operation, Source, names::Names, renames::Renames,
@@ -57,6 +57,13 @@ pub struct ThroughEbpf {
     is_stale: bool,
     looked_again: Option<Instant>,
     without_room: u64,
+    /// Those that were not observed any more when names were found out anew: that was not told, or waits in the ring
+    /// behind what was done to them before.
+    unobserved: Vec<InodeKey>,
+    /// Those that came and are not wanted.
+    ignored: FxHashSet<InodeKey>,
+    /// Events of files that are neither: it was not told what those are called.
+    unnamed: u64,
     /// Renames that have begun and of which the end was not told: that is not said yet.
     unended: u64,
     /// The directories that were named.
@@ -104,6 +111,9 @@ impl ThroughEbpf {
             is_stale: false,
             looked_again: None,
             without_room: 0,
+            unobserved: Vec::new(),
+            ignored: FxHashSet::default(),
+            unnamed: 0,
             unended: 0,
             unseen_by: BTreeSet::new(),
             roots: FxHashMap::default(),
@@ -133,8 +143,8 @@ impl ThroughEbpf {
             writer: Some(self.writers.of(&writer)),
         };
         if let Deed::Bytes { .. } | Deed::Fallocate { .. } | Deed::Truncate = &deed {
-            // One that was not wanted, or is not yet.
             if !self.names.files.has(inode) {
+                self.unnamed += u64::from(!self.ignored.contains(&inode));
                 return None;
             }
             shown.path = self.names.files.of(inode).cloned();
@@ -163,6 +173,10 @@ impl ThroughEbpf {
                     Kind::File | Kind::Other => Operation::Create,
                 };
                 let path = self.names.path_of(&name);
+                if shown.operation == Operation::Create {
+                    // Of one that had this number before it may be missing that it was removed.
+                    self.names.files.forget(inode);
+                }
                 shown.path = Some(self.came(inode, kind, path, since, None)?);
             }
             Deed::MovedFrom { name } => {
@@ -195,6 +209,7 @@ impl ThroughEbpf {
             }
             Deed::Freed => {
                 self.names.files.forget(inode);
+                self.ignored.remove(&inode);
                 self.directory_gone(inode, "removed");
                 return None;
             }
@@ -256,11 +271,14 @@ impl ThroughEbpf {
         }
     }
 
-    /// Now and then: what was not told, and what is called what since then.
-    fn ask(&mut self, lines: &mut Vec<Line>) {
+    /// Now and then: what was not told, and what is called what since then. `is_drained`: all that waited was taken.
+    fn ask(&mut self, lines: &mut Vec<Line>, is_drained: bool) {
         if self.asked.elapsed() >= ASKED_EVERY {
             self.note_untold(lines);
             self.look_at_roots();
+        }
+        if is_drained && self.looked_again.is_some_and(|last| last.elapsed() >= LOOKED_EVERY) {
+            self.forget_unobserved();
         }
         // While it overflows on and on, that would take the time to read the ring.
         if self.is_stale && self.looked_again.is_none_or(|last| last.elapsed() >= LOOKED_EVERY) {
@@ -279,12 +297,14 @@ impl ThroughEbpf {
                 self.room
             ));
         }
-        let events = self.events.skipped() + std::mem::take(&mut self.unended);
-        if events > 0 {
-            // Names may be among them, and what is done to a file whose name is not known is not shown.
-            self.is_stale = true;
-            let time = SystemTime::now();
-            lines.push(Line::Missing(Missing { time, events, because: Because::Skipped }));
+        let skipped = self.events.skipped() + mem::take(&mut self.unended);
+        // Names may be among them, and what is done to a file whose name is not known is not shown.
+        self.is_stale |= skipped > 0;
+        let unnamed = mem::take(&mut self.unnamed);
+        for (events, because) in [(skipped, Because::Skipped), (unnamed, Because::NameLost)] {
+            if events > 0 {
+                lines.push(Line::Missing(Missing { time: SystemTime::now(), events, because }));
+            }
         }
     }
 }
@@ -302,11 +322,11 @@ impl Source for ThroughEbpf {
         let clock = Clock::new().context("asking for the time")?;
         for _ in 0..EVENTS_A_DRAIN {
             if self.take(clock, lines)?.is_none() {
-                self.ask(lines);
+                self.ask(lines, true);
                 return Ok(false);
             }
         }
-        self.ask(lines);
+        self.ask(lines, false);
         Ok(true)
     }
 

@@ -27,7 +27,7 @@ const ON_BTRFS: [&str; 2] = [SUBVOLUMES, "truncate"];
 const SUBVOLUMES: &str = "subvolumes";
 /// Tests that have nothing to do with what a filesystem does: they run on the first one only. What is observed of each way
 /// of writing on each filesystem is in `docs/coverage.md`.
-const ON_ONE_FILESYSTEM: [&str; 15] = [
+const ON_ONE_FILESYSTEM: [&str; 16] = [
     "backends",
     "bad_input",
     "crash",
@@ -37,6 +37,7 @@ const ON_ONE_FILESYSTEM: [&str; 15] = [
     "limits",
     "metrics",
     "observe",
+    "observe_lost",
     "output",
     "preempted",
     "remote",

@@ -3,7 +3,7 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io,
+    io, mem,
     os::{fd::AsFd as _, unix::fs::OpenOptionsExt as _},
     path::{Path, PathBuf},
     time::Instant,
@@ -131,13 +131,28 @@ impl ThroughEbpf {
         self.looked_again = Some(Instant::now());
         self.names.forget_names();
         // That one was removed may be what was lost, and its number be another's by now.
-        self.names.files.retain(|inode| self.events.observes(inode));
+        self.unobserved = self.names.files.unobserved(|inode| self.events.observes(inode));
         self.renames.forget();
         // What is there still is taken up all the same.
         let _ = self.take_up_all(|taken| {
             say_unless_gone(taken);
             Ok(())
         });
+    }
+
+    /// All that was done to these when names were found out anew has been taken by now.
+    pub(super) fn forget_unobserved(&mut self) {
+        for inode in mem::take(&mut self.unobserved) {
+            if !self.events.observes(inode) {
+                self.names.files.forget(inode);
+            }
+        }
+    }
+
+    /// An inode is not wanted under the name that it got at this moment.
+    fn ignore(&mut self, inode: InodeKey, since: u32) {
+        self.ignored.insert(inode);
+        self.events.ignore(inode, since);
     }
 
     /// An inode has a new name in an observed directory, and the kernel program observes it since then. Gives its path
@@ -161,7 +176,7 @@ impl ThroughEbpf {
         let Some(path) = path else {
             // It may have a name that is wanted besides.
             if !was_observed {
-                self.events.ignore(inode, since);
+                self.ignore(inode, since);
             }
             return None;
         };
@@ -174,7 +189,7 @@ impl ThroughEbpf {
                 // What it brought along. Gone by now, or somewhere else, it is told all the same.
                 say_unless_gone(self.take_up(&path, Some(inode)));
             } else {
-                self.events.ignore(inode, since);
+                self.ignore(inode, since);
             }
             return (is_wanted || leads_on).then_some(path);
         }
@@ -194,7 +209,7 @@ impl ThroughEbpf {
             self.names.files.name(inode, path.clone());
             return Some(path);
         }
-        self.events.ignore(inode, since);
+        self.ignore(inode, since);
         None
     }
 

@@ -63,7 +63,8 @@ pub struct Hook {
     pub needed: bool,
     /// Where it is used.
     pub told: Told,
-    /// It only notes what a program after the function tells more with: where it is skipped, no event goes unseen.
+    /// It only notes what a program after the function tells more with, or tells what was not told before the function:
+    /// where it is skipped, no event goes unseen.
     pub notes: bool,
 }
 
@@ -169,9 +170,10 @@ pub const LAST_CLOSE: &str = "security_file_free";
 const NEW_NAMES: &str = "new names: create, link, symlink, mkdir";
 const NEW_FILES: &str = "new files on ext4 and btrfs";
 const NEW_ON_TMPFS: &str = "new names on tmpfs";
+const FREED: &str = "when an inode's number may be used again";
 
 /// Every hook.
-pub const HOOKS: [Hook; 44] = [
+pub const HOOKS: [Hook; 45] = [
     // The first: it counts who waits inside the others.
     Hook {
         when: When::Tracepoint,
@@ -223,9 +225,10 @@ pub const HOOKS: [Hook; 44] = [
     hook("d_move", 2, "rename"),
     before(hook("d_exchange", 2, "names before rename with RENAME_EXCHANGE")),
     hook("d_exchange", 2, "rename with RENAME_EXCHANGE"),
-    hint(hook("d_instantiate", 2, NEW_NAMES)),
-    hint(hook("d_instantiate_new", 2, NEW_FILES)),
-    hint(Hook { newer: true, ..hook("d_make_persistent", 2, NEW_ON_TMPFS) }),
+    // Of events, those before the functions tell; these do for the times that the kernel skips those.
+    Hook { notes: true, ..hook("d_instantiate", 2, NEW_NAMES) },
+    Hook { notes: true, ..hook("d_instantiate_new", 2, NEW_FILES) },
+    Hook { notes: true, newer: true, ..hook("d_make_persistent", 2, NEW_ON_TMPFS) },
     Hook { told: Told::Event, ..before(hook("d_instantiate", 2, NEW_NAMES)) },
     Hook { told: Told::Event, ..before(hook("d_instantiate_new", 2, NEW_FILES)) },
     Hook { told: Told::Event, newer: true, ..before(hook("d_make_persistent", 2, NEW_ON_TMPFS)) },
@@ -234,5 +237,6 @@ pub const HOOKS: [Hook; 44] = [
     before(Hook { notes: true, ..hook(LAST_CLOSE, 1, "when the last writer closes a file") }),
     hint(before(hook("security_inode_unlink", 2, "names about to be removed"))),
     hint(before(hook("security_inode_rmdir", 2, "directories about to be removed"))),
-    Hook { told: Told::Event, ..before(hook("clear_inode", 1, "when an inode's number may be used again")) },
+    Hook { told: Told::Event, ..before(hook("clear_inode", 1, FREED)) },
+    Hook { told: Told::Event, notes: true, ..hook("clear_inode", 1, FREED) },
 ];
