@@ -76,6 +76,8 @@ fn sound_image() -> (Vec<u8>, Vec<image::Contents>) {
             offset: commit * 1000,
             prints: vec![Mark { end: 9, length: 4, hash: commit }; 8],
             seen_s: 1_700_000_000,
+            looked_ns: 1_700_000_000_000_000_000,
+            copy_of: (commit % 3 == 0).then_some(CheckpointId(commit % 7)),
             finished: commit % 2 == 0,
         };
         let changes = [(CheckpointId(commit % 7), Some(checkpoint))].into();

@@ -178,21 +178,6 @@ fn a_file_cut_to_its_middle_while_nobody_looked_goes_on_from_there() {
     f.assert_exactly_what_was_written();
 }
 
-#[test]
-fn a_file_copied_and_truncated_while_nobody_looked_is_read_from_its_copy_first() {
-    for after in [50, 3000] {
-        let mut f = Runs::new();
-        f.lines.write(1000);
-        f.run();
-        f.lines.write(200);
-        fs::copy(f.log(), f.place.path("app.log.1")).unwrap();
-        f.lines.file().set_len(0).unwrap();
-        f.lines.write(after);
-        f.run();
-        f.assert_exactly_what_was_written();
-    }
-}
-
 /// Removes the file, and makes one of the same name until it has the same inode, where the filesystem ever
 /// gives one out again.
 fn make_anew(log: &Path, content: &str) {

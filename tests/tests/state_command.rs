@@ -24,6 +24,8 @@ fn checkpoint(path: impl Into<PathBuf>, offset: u64) -> Checkpoint {
         offset,
         prints: vec![Mark { end: 8, length: 8, hash: 1 }],
         seen_s: 1_700_000_000,
+        looked_ns: 0,
+        copy_of: None,
         finished: false,
     }
 }

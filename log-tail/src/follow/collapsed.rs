@@ -4,7 +4,10 @@
 //! Only the kernel program tells; without it this looks like any truncation, and what is left is read again.
 
 use super::Follower;
-use crate::observe::FileId;
+use crate::{
+    observe::FileId,
+    record::{Item, Reached},
+};
 
 impl Follower {
     /// So many bytes were cut out of the file, in one piece or several.
@@ -22,7 +25,10 @@ impl Follower {
         file.seen_bytes = file.seen_bytes.saturating_sub(bytes);
         let number = file.source.number;
         let path = file.source.path.display().to_string();
-        self.tell_back(number, offset);
+        if self.memory.is_kept {
+            self.memory.went_back(number, offset);
+        }
+        self.outbox.push_back(Item::Back(Reached { number, offset, is_back: true }));
         self.notice(format_args!("{bytes} bytes were cut out of '{path}'; going on at byte {offset}"));
     }
 }

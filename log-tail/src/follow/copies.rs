@@ -25,7 +25,10 @@ use super::{
     siblings::{self, Content, Found, Sibling},
     succession::{Bearer, ComerId, Place},
 };
-use crate::observe::{DirectoryId, FileId};
+use crate::{
+    observe::{DirectoryId, FileId},
+    record::Source,
+};
 
 /// The number of those that are no copies of what is followed now: they were there before, or were let go.
 pub(super) const OLD: u64 = 0;
@@ -139,6 +142,29 @@ impl Follower {
         Some(Bearer::Copy(self.successions.copies))
     }
 
+    /// These came beside a file before anybody listened, in this order, and are copies of it.
+    pub(super) fn came_before(&mut self, id: FileId, copies: impl Iterator<Item = Sibling>) {
+        let Some((directory, _)) = self.beside(id) else { return };
+        let Some(directory) = self.directories.get_mut(directory) else { return };
+        let mut last = self.successions.copies;
+        for copy in copies {
+            let Some(name) = copy.path.file_name() else { continue };
+            let there = Sibling::at(&directory.path.join(name)).ok().flatten();
+            if !there.is_some_and(|there| there.same_inode(&copy)) {
+                continue;
+            }
+            let entry = directory.entries.entry(directory.entry_name(name)).or_default();
+            if entry.bearer.is_none() {
+                last += 1;
+                entry.bearer = Some(Bearer::Copy(last));
+            }
+        }
+        if let Some(file) = self.files.get_mut(id.0 as usize).filter(|_| last > self.successions.copies) {
+            (file.truncated, file.lost_is_least) = (true, true);
+        }
+        self.successions.copies = last;
+    }
+
     /// A file went that nobody knows, for it was there before. One that came beside it is no copy, but what it was
     /// compressed to.
     pub(super) fn was_compressed(&mut self, id: DirectoryId, name: &OsStr) {
@@ -245,16 +271,21 @@ impl Follower {
 
     /// Has copies read one after the other, the first one from a position on, and then the file.
     fn read_in_turn(&mut self, id: FileId, copies: Vec<Found>, first: Position) {
-        let Some(name) = self.file(id).map(|file| file.source.path.clone()) else { return };
+        let Some(Source { path: name, number, .. }) = self.file(id).map(|file| Source::clone(&file.source))
+        else {
+            return;
+        };
         let mut position = Some(first);
         let mut last = None;
         for found in copies {
             let position = position.take().unwrap_or_default();
             let start = position.read_to();
             let Some(copy) = self.add_generation(&name, found, position, None) else { continue };
-            if let Some(file) = self.file_mut(copy) {
-                file.passing.copy_of = Some((id, start));
-            }
+            let Some(file) = self.file_mut(copy) else { continue };
+            file.passing.copy_of = Some((id, start));
+            file.passing.copy_of_number = Some(number);
+            let copy_number = file.source.number;
+            self.memory.read_before(number, copy_number);
             self.finish_at_end(copy);
             if let Some(last) = last {
                 self.read_before(last, copy);
@@ -343,10 +374,10 @@ impl Follower {
 
     /// Up to the last of these, copies hold nothing more of the file that is to be read.
     fn pass_over(&mut self, id: FileId, copies: &[(u64, Found)]) {
-        if let Some(file) = self.file_mut(id)
-            && let Some((number, _)) = copies.last()
-        {
+        let Some(file) = self.file_mut(id) else { return };
+        for (number, copy) in copies {
             file.copies.after = file.copies.after.max(*number);
+            file.looked_ns = file.looked_ns.max(copy.sibling.last_ns().saturating_add(1));
         }
     }
 
@@ -357,7 +388,7 @@ impl Follower {
     }
 
     /// Whether the content begins as the file does now.
-    fn is_of_present(&mut self, id: FileId, content: &Content) -> bool {
+    pub(super) fn is_of_present(&mut self, id: FileId, content: &Content) -> bool {
         self.present(id).is_some_and(|present| content.begins(present).unwrap_or(false))
     }
 

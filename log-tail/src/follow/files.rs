@@ -12,7 +12,7 @@ use super::{
     Follower, Identity, NotFollowable, Rotation,
     claims::Claims,
     copies::Copies,
-    memory::Known,
+    memory::{self, Known},
     names::Names,
     passing::Passing,
     rare::Rare,
@@ -78,6 +78,8 @@ pub(super) struct FollowedFile {
     pub truncated: bool,
     /// The largest size it was seen to have, in bytes.
     pub seen_bytes: u64,
+    /// See [`Known::looked_ns`].
+    pub looked_ns: u64,
     /// Where its end is taken to be: nothing written later is read.
     pub end: Option<u64>,
     /// Kernel time of the oldest write that is not answered.
@@ -267,6 +269,7 @@ impl Follower {
         let is_untold =
             file.position.handed_on() == 0 && observer.is_some() && !is_told && file.stream.is_none();
         let changed = || observer.is_some_and(|observer| observer.truncated_since(id));
+        let looked_ns = if file.position.handed_on() == 0 { memory::now_ns() } else { 0 };
         let input = match &mut file.stream {
             Some(stream) => match stream.decoder(
                 &mut self.descriptors,
@@ -290,6 +293,7 @@ impl Follower {
             return Turn::GoOn;
         }
         let Some(file) = self.files.get_mut(id.0 as usize) else { return Turn::Over };
+        file.looked_ns = file.looked_ns.max(looked_ns);
         match step {
             Ok(Step::Block { offset, bytes, ending }) => {
                 file.told_of();
@@ -382,6 +386,7 @@ impl FollowedFile {
             lost_is_least: false,
             truncated: false,
             seen_bytes: 0,
+            looked_ns: 0,
             end: None,
             written_ns: None,
             claims: None,
@@ -413,6 +418,8 @@ impl FollowedFile {
             offset: self.position.handed_on(),
             print: self.position.print.clone(),
             seen_s: 0,
+            looked_ns: self.looked_ns,
+            copy_of: self.passing.copy_of_number,
             finished: false,
         }
     }

@@ -5,8 +5,10 @@ use std::{
     fs::{File, Metadata},
     os::fd::AsRawFd,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
+use nix::time::{ClockId, clock_gettime};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::{
@@ -33,8 +35,20 @@ pub struct Known {
     pub print: Print,
     /// When it was last known to exist, in seconds since 1970.
     pub seen_s: u64,
+    /// Copies that were made up to then are known, or hold nothing more that is to be read; in nanoseconds since 1970.
+    /// Says something where nothing was acknowledged of what the file holds.
+    pub looked_ns: u64,
+    /// The number of the file that it is a copy of: it comes before that.
+    pub copy_of: Option<u64>,
     /// It was read to its end and let go.
     pub finished: bool,
+}
+
+/// What the kernel would note as the time of birth of a file that is made now, in nanoseconds since 1970: it goes by
+/// ticks, of 4 ms on most kernels.
+pub(super) fn now_ns() -> u64 {
+    clock_gettime(ClockId::CLOCK_REALTIME_COARSE)
+        .map_or(0, |now| u64::try_from(Duration::from(now).as_nanos()).unwrap_or(u64::MAX))
 }
 
 pub(super) fn generation(file: &File) -> Option<u32> {
@@ -66,6 +80,8 @@ pub(super) struct Memory {
     /// Files in which reading went back to an earlier byte, which is not acknowledged yet: how often, and to
     /// which at the least.
     backs: FxHashMap<u64, (u32, u64)>,
+    /// The copies that are read before such a file. What is known of it finds them, as long as that stands.
+    copies: FxHashMap<u64, Vec<u64>>,
     /// Files whose checkpoint has to be written anew, though nothing was acknowledged: with where they start
     /// where they are new.
     pub touched: Vec<(u64, Option<u64>)>,
@@ -78,6 +94,20 @@ impl Memory {
         *times += 1;
         *least = to.min(*least);
     }
+
+    /// A copy is read before a file in which reading went back.
+    pub fn read_before(&mut self, number: u64, copy: u64) {
+        if self.backs.contains_key(&number) {
+            self.copies.entry(number).or_default().push(copy);
+        }
+    }
+
+    /// Whether what was known of a file is to stand: it is what leads to what its copies hold, of which the output has
+    /// not taken everything that came before reading went back to the beginning.
+    fn stands(&self, number: u64) -> bool {
+        let is_back = |number: u64| self.backs.get(&number).is_some_and(|(_, least)| *least == 0);
+        is_back(number) || self.copies.iter().any(|(of, copies)| is_back(*of) && copies.contains(&number))
+    }
 }
 
 impl Follower {
@@ -87,6 +117,8 @@ impl Follower {
             *times -= 1;
             if *times == 0 {
                 self.memory.backs.remove(&number);
+                let copies = self.memory.copies.remove(&number).unwrap_or_default();
+                self.memory.touched.extend(copies.into_iter().map(|copy| (copy, None)));
             }
         }
     }
@@ -98,7 +130,9 @@ impl Follower {
             self.memory.by_path.entry(known.path.clone()).or_default().push(known);
         }
         for known in self.memory.by_path.values_mut() {
-            known.sort_by_key(|known| known.number);
+            known.sort_by_key(|known| {
+                (known.copy_of.unwrap_or(known.number), known.copy_of.is_none(), known.number)
+            });
         }
         self.memory.next_number = next_number;
         self.memory.is_kept = true;
@@ -120,8 +154,12 @@ impl Follower {
         std::mem::take(&mut self.memory.touched)
     }
 
-    /// What is known of a file, which was acknowledged up to `offset`. `None` for one that was let go long ago.
+    /// What is known of a file, which was acknowledged up to `offset`. `None` for one that was let go long ago, and
+    /// where what was known before still stands.
     pub fn checkpoint(&mut self, number: u64, offset: u64) -> Option<Known> {
+        if self.memory.stands(number) {
+            return None;
+        }
         // An offset in a content that is no more says nothing of the present one.
         let offset = self.memory.backs.get(&number).map_or(offset, |(_, least)| offset.min(*least));
         let live = self.by_number.get(&number).and_then(|id| self.file(*id)).map(FollowedFile::known);

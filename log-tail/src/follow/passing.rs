@@ -25,6 +25,8 @@ pub(super) struct Passing {
     pub untold_since: Option<Instant>,
     /// The file it is a copy of, and from which byte on it was read.
     pub copy_of: Option<(FileId, u64)>,
+    /// The number of the file it is a copy of, also from the last run.
+    pub copy_of_number: Option<u64>,
     /// Of each truncation that is told and not yet made something of.
     pub copied_before: Vec<CopiedBefore>,
     /// What the kernel has told of truncations so far, where that is half of it.
@@ -40,6 +42,7 @@ impl Passing {
         leaves_with: None,
         untold_since: None,
         copy_of: None,
+        copy_of_number: None,
         copied_before: Vec::new(),
         told: Told::NOTHING,
     };

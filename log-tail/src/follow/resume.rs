@@ -29,29 +29,40 @@ impl Follower {
             self.memory.unsearched.extend(list.iter().map(|known| known.number));
             Vec::new()
         });
-        // Nothing came after the file that bears the name now.
-        let mut since: Option<Option<Since>> = None;
+        let mut since = None;
         // Those that were found and not read: by nothing but their inodes. Where they belong, and after which file.
         let mut unread = Vec::new();
         let mut gap = None;
         let mut line = Vec::new();
+        let mut present = None;
         for known in &list {
             let found = self.find_known(&path, known, &siblings);
             if found.is_none() && known.offset == 0 && !known.finished {
                 unread.push(known.clone());
-                let came_after = since.clone().unwrap_or(Some(Since { sibling: None, seen_s: known.seen_s }));
-                gap.get_or_insert((line.len(), came_after));
+                if present.is_none() {
+                    let came_after = since.clone().unwrap_or_else(|| Since::generations(None, known));
+                    gap.get_or_insert((line.len(), came_after));
+                }
             } else if found.is_none() {
                 self.memory.elsewhere.insert(known.identity, known.clone());
             }
-            since = Some(match &found {
-                Some((file, None)) if self.file(*file).is_some_and(|file| file.path == path) => None,
-                Some((_, sibling)) => Some(Since { sibling: sibling.clone(), seen_s: known.seen_s }),
-                None => Some(Since { sibling: None, seen_s: known.seen_s }),
-            });
+            match &found {
+                Some((file, None)) if self.file(*file).is_some_and(|file| *file.path == *path) => {
+                    present = Some((*file, known));
+                }
+                found => {
+                    let sibling = found.as_ref().and_then(|(_, sibling)| sibling.clone());
+                    since = Some(Since::generations(sibling, known));
+                }
+            }
+            if let (Some((file, _)), Some(number)) = (&found, known.copy_of)
+                && let Some(file) = self.file_mut(*file)
+            {
+                file.passing.copy_of_number = Some(number);
+            }
             line.extend(found.map(|(file, _)| file));
         }
-        if let Some((at, Some(since))) = gap {
+        if let Some((at, since)) = gap {
             // Plain ones are known by their inodes.
             let mut found = self.generations_since(&path, siblings.clone(), &since, &list);
             found.retain(|found| matches!(found.content, Content::Compressed(_)));
@@ -65,7 +76,12 @@ impl Follower {
             name.line.splice(0..0, line.into_iter().map(Bearer::File));
         }
         self.advance(id);
-        if let Some(Some(since)) = since {
+        if let Some((file, known)) = present {
+            // Nothing came after it but copies of it.
+            if known.offset == 0 {
+                self.expect_copies(file, &path, siblings, known.looked_ns, &list);
+            }
+        } else if let Some(since) = since {
             let mut earlier = Vec::new();
             for found in self.generations_since(&path, siblings, &since, &list) {
                 let (position, number) = self.known_of(&path, &found);
@@ -84,6 +100,23 @@ impl Follower {
         }
         self.memory.by_path.remove(&*path);
         true
+    }
+
+    /// Of what the file held when it was last looked at nothing had been read, so nothing tells its copies but that they
+    /// were made since then. They are read when it has its turn.
+    fn expect_copies(
+        &mut self,
+        id: FileId,
+        path: &Path,
+        siblings: Vec<Sibling>,
+        looked_ns: u64,
+        known: &[Known],
+    ) {
+        let since = Since { sibling: None, time_ns: looked_ns.into(), is_for_copies: true };
+        let mut copies = self.generations_since(path, siblings, &since, known);
+        // One that was made of what it holds still is none of what it held.
+        copies.retain(|copy| !self.is_of_present(id, &copy.content));
+        self.came_before(id, copies.into_iter().map(|copy| copy.sibling));
     }
 
     /// Where to read on in a generation that nobody knows by this name: it may have borne another followed one.
@@ -240,9 +273,10 @@ fn unread(siblings: &[Sibling], since: &Since, known: &[Known]) -> Vec<Sibling> 
     // By its place among them; or by its time alone, because times that are too near, or of a file that is
     // still written to, put it in the wrong place.
     let last = since.sibling.as_ref().map(|last| siblings::newer_than(siblings, last).len());
-    let seen_ns = i128::from(since.seen_s) * 1_000_000_000;
     let is_newer = |(at, sibling): &(usize, &Sibling)| {
-        last.is_some_and(|newer| *at >= siblings.len() - newer) || sibling.modified_ns >= seen_ns
+        let born_ns = sibling.born_ns.filter(|_| since.is_for_copies);
+        last.is_some_and(|newer| *at >= siblings.len() - newer)
+            || born_ns.unwrap_or(sibling.modified_ns).min(sibling.modified_ns) >= since.time_ns
     };
     // One that was read in the last run may have been compressed since, and is another inode now.
     let was_read = |sibling: &Sibling| {
@@ -256,7 +290,16 @@ fn unread(siblings: &[Sibling], since: &Since, known: &[Known]) -> Vec<Sibling> 
 #[derive(Clone)]
 struct Since {
     sibling: Option<Sibling>,
-    seen_s: u64,
+    /// Or that were written to at this time or later, in nanoseconds since 1970.
+    time_ns: i128,
+    /// And made then, too: nothing but copies is looked for.
+    is_for_copies: bool,
+}
+
+impl Since {
+    fn generations(sibling: Option<Sibling>, known: &Known) -> Self {
+        Self { sibling, time_ns: i128::from(known.seen_s) * 1_000_000_000, is_for_copies: false }
+    }
 }
 
 #[cfg(test)]

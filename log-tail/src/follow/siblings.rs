@@ -52,7 +52,7 @@ pub struct Sibling {
 }
 
 impl Sibling {
-    fn same_inode(&self, other: &Self) -> bool {
+    pub fn same_inode(&self, other: &Self) -> bool {
         self.identity == other.identity && self.born_ns == other.born_ns
     }
 
@@ -287,6 +287,12 @@ impl Sibling {
         };
         let compressed = Kind::split_name(name.as_bytes()).1;
         Ok(metadata.is_file().then(|| Self::of(path.to_owned(), &metadata, Generation::Old, compressed)))
+    }
+
+    /// When it was made or last written to, whatever came later, in nanoseconds since 1970.
+    pub fn last_ns(&self) -> u64 {
+        let last = self.born_ns.unwrap_or(self.modified_ns).max(self.modified_ns);
+        u64::try_from(last).unwrap_or(0)
     }
 
     fn of(path: PathBuf, metadata: &Metadata, generation: Generation, compressed: Option<Kind>) -> Self {

@@ -92,6 +92,7 @@ impl Follower {
             finish: end.is_some(),
             end,
             seen_bytes: metadata.len(),
+            looked_ns: memory::now_ns(),
             shares_key,
             generation: if self.memory.is_kept { memory::generation(&descriptor) } else { None },
             ..FollowedFile::new(id, source, Identity::of(metadata), position)

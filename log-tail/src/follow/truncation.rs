@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Follower, NotFollowable, Rotation, files::Turn, reader::Position};
+use super::{Follower, NotFollowable, Rotation, files::Turn, memory, reader::Position};
 use crate::{
     observe::{Answer, FileId, Observer},
     record::{Ending, Item, Lost, Reached},
@@ -204,6 +204,7 @@ impl Follower {
         let tells = self.truncations_are_told(id);
         let Some(file) = self.files.get_mut(id.0 as usize) else { return };
         file.seen_bytes = to;
+        file.looked_ns = memory::now_ns();
         let mut print = file.position.print.clone();
         print.truncate_to(to);
         let mut position = Position::known(to, print);
@@ -215,6 +216,10 @@ impl Follower {
         }
         let before = std::mem::replace(&mut file.position, position);
         let path = file.source.path.display().to_string();
+        let number = file.source.number;
+        if self.memory.is_kept {
+            self.memory.went_back(number, to);
+        }
         let unfinished = if rest_is_gone {
             self.read_copies(id, before)
         } else {
@@ -237,19 +242,9 @@ impl Follower {
                 file.truncated = true;
             }
         }
-        if let Some(number) = self.file(id).map(|file| file.source.number) {
-            self.tell_back(number, to);
-        }
+        self.outbox.push_back(Item::Back(Reached { number, offset: to, is_back: true }));
         self.rotated(Rotation::Truncate);
         self.notice(format_args!("'{path}' was truncated; going on from byte {to}"));
-    }
-
-    /// What is acknowledged of a file from now on is of what begins at this offset.
-    pub(super) fn tell_back(&mut self, number: u64, offset: u64) {
-        if self.memory.is_kept {
-            self.memory.went_back(number, offset);
-        }
-        self.outbox.push_back(Item::Back(Reached { number, offset, is_back: true }));
     }
 
     /// Reports what is lost, in its place: after everything that could still be had, and before what is

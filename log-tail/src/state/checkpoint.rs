@@ -15,8 +15,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::follow::Mark;
 
-/// The version of a value that this program writes, and the only one so far.
-const VERSION: u8 = 1;
+/// The version of a value that this program writes.
+const VERSION: u8 = 2;
+/// Lacks [`OfSecond`].
+const FIRST_VERSION: u8 = 1;
+
+const SECOND_NS: u64 = 1_000_000_000;
 
 const CRC_BYTES: usize = size_of::<u32>();
 
@@ -46,6 +50,10 @@ pub struct Checkpoint {
     pub prints: Vec<Mark>,
     /// When the file was last known to exist, in seconds since 1970.
     pub seen_s: u64,
+    /// Copies of it that were made up to then are known, in nanoseconds since 1970. See [`crate::follow::Known`].
+    pub looked_ns: u64,
+    /// It is a copy of this one, and was read before it.
+    pub copy_of: Option<CheckpointId>,
     /// The file was read to its end and let go.
     pub finished: bool,
 }
@@ -61,7 +69,7 @@ pub enum DecodeError {
     Version(u8),
 }
 
-/// A checkpoint as it is written. Paths are bytes, because serde takes only those that are UTF-8. The order of
+/// A checkpoint as it is written, but for what came with the second version: that follows. Paths are bytes, because serde takes only those that are UTF-8. The order of
 /// the fields is the format.
 #[derive(Serialize, Deserialize)]
 struct Written<'a> {
@@ -80,11 +88,30 @@ struct Written<'a> {
     finished: bool,
 }
 
+/// What follows in the second version.
+#[derive(Serialize, Deserialize)]
+struct OfSecond {
+    looked_ns: u64,
+    copy_of: Option<u64>,
+}
+
 impl Checkpoint {
     /// The value to store under `id`.
     pub fn encode(&self, id: CheckpointId) -> Vec<u8> {
-        let Self { path, located, device, inode, generation, born_ns, offset, prints, seen_s, finished } =
-            self;
+        let Self {
+            path,
+            located,
+            device,
+            inode,
+            generation,
+            born_ns,
+            offset,
+            prints,
+            seen_s,
+            looked_ns,
+            copy_of,
+            finished,
+        } = self;
         let written = Written {
             path: Cow::Borrowed(path.as_os_str().as_bytes()),
             located: Cow::Borrowed(located.as_os_str().as_bytes()),
@@ -98,6 +125,8 @@ impl Checkpoint {
             finished: *finished,
         };
         let bytes = postcard::to_extend(&written, vec![VERSION]);
+        let of_second = OfSecond { looked_ns: *looked_ns, copy_of: copy_of.map(|CheckpointId(id)| id) };
+        let bytes = bytes.and_then(|bytes| postcard::to_extend(&of_second, bytes));
         debug_assert!(bytes.is_ok(), "a vector takes all it is given: {bytes:?}");
         // Were it ever otherwise, the empty value would be found damaged, not believed.
         let mut bytes = bytes.unwrap_or_default();
@@ -116,11 +145,17 @@ impl Checkpoint {
             return Err(DecodeError::Damaged);
         }
         let (version, fields) = covered.split_first().ok_or(DecodeError::Damaged)?;
-        if *version != VERSION {
+        if ![FIRST_VERSION, VERSION].contains(version) {
             return Err(DecodeError::Version(*version));
         }
         let (written, rest) =
             postcard::take_from_bytes::<Written<'_>>(fields).map_err(|_| DecodeError::Damaged)?;
+        let (of_second, rest) = if *version == FIRST_VERSION {
+            let looked_ns = written.seen_s.saturating_add(1).saturating_mul(SECOND_NS);
+            (OfSecond { looked_ns, copy_of: None }, rest)
+        } else {
+            postcard::take_from_bytes(rest).map_err(|_| DecodeError::Damaged)?
+        };
         if !rest.is_empty() {
             return Err(DecodeError::Damaged);
         }
@@ -136,6 +171,8 @@ impl Checkpoint {
             offset,
             prints: prints.into_owned(),
             seen_s,
+            looked_ns: of_second.looked_ns,
+            copy_of: of_second.copy_of.map(CheckpointId),
             finished,
         })
     }
@@ -171,6 +208,8 @@ pub mod tests {
             offset,
             prints: vec![Mark { end: 1024, length: 1024, hash: offset }, Mark { end: 9, length: 4, hash: 1 }],
             seen_s: 1_700_000_000,
+            looked_ns: 1_700_000_000_000_000_001,
+            copy_of: Some(CheckpointId(3)),
             finished: false,
         }
     }
@@ -188,13 +227,13 @@ pub mod tests {
         (
             (any_path(), any_path(), any::<u64>(), any::<u64>(), any::<Option<u32>>()),
             (any::<Option<u64>>(), any::<u64>(), proptest::collection::vec(mark, 0..5)),
-            (any::<u64>(), any::<bool>()),
+            (any::<u64>(), any::<u64>(), any::<Option<u64>>(), any::<bool>()),
         )
             .prop_map(
                 |(
                     (path, located, device, inode, generation),
                     (born_ns, offset, prints),
-                    (seen_s, finished),
+                    (seen_s, looked_ns, copy_of, finished),
                 )| {
                     Checkpoint {
                         path,
@@ -206,6 +245,8 @@ pub mod tests {
                         offset,
                         prints,
                         seen_s,
+                        looked_ns,
+                        copy_of: copy_of.map(CheckpointId),
                         finished,
                     }
                 },
@@ -267,7 +308,20 @@ pub mod tests {
         bytes[0] = VERSION + 1;
         bytes.extend(crc(id, &bytes).to_le_bytes());
         let error = Checkpoint::decode(id, &bytes).unwrap_err();
-        assert_eq!(error, DecodeError::Version(2));
-        assert!(error.to_string().contains("version 2"), "{error}");
+        assert_eq!(error, DecodeError::Version(3));
+        assert!(error.to_string().contains("version 3"), "{error}");
+    }
+
+    #[test]
+    fn the_first_version_is_read() {
+        let id = CheckpointId(1);
+        let now = Checkpoint { looked_ns: 0, copy_of: None, ..checkpoint("a.log", 1) };
+        let mut bytes = now.encode(id);
+        bytes.truncate(bytes.len() - CRC_BYTES - 2);
+        bytes[0] = FIRST_VERSION;
+        bytes.extend(crc(id, &bytes).to_le_bytes());
+        // Copies of that second are taken to have been seen to.
+        let looked_ns = 1_700_000_001_000_000_000;
+        assert_eq!(Checkpoint::decode(id, &bytes), Ok(Checkpoint { looked_ns, ..now }));
     }
 }

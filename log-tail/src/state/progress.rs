@@ -84,11 +84,13 @@ impl Progress {
 
     /// The output has taken everything of a file up to here.
     pub fn acknowledge(&mut self, mark: Reached, follower: &mut Follower) {
-        if mark.is_back {
-            follower.back_acknowledged(mark.number);
-        }
         self.acknowledged.insert(mark.number, mark.offset);
         self.changed.insert(mark.number);
+        if mark.is_back {
+            follower.back_acknowledged(mark.number);
+            // The copies that are to be known together with it.
+            self.take_touched(follower);
+        }
     }
 
     /// When [`Progress::tick`] wants to be called.
@@ -179,6 +181,8 @@ fn known((CheckpointId(number), checkpoint): (CheckpointId, Checkpoint)) -> Know
         offset,
         prints,
         seen_s,
+        looked_ns,
+        copy_of,
         finished,
     } = checkpoint;
     Known {
@@ -190,12 +194,26 @@ fn known((CheckpointId(number), checkpoint): (CheckpointId, Checkpoint)) -> Know
         offset,
         print: Print::from_marks(prints),
         seen_s,
+        looked_ns,
+        copy_of: copy_of.map(|CheckpointId(id)| id),
         finished,
     }
 }
 
 fn checkpoint(known: Known, seen_s: u64) -> Checkpoint {
-    let Known { number: _, path, located, identity, generation, offset, print, seen_s: _, finished } = known;
+    let Known {
+        number: _,
+        path,
+        located,
+        identity,
+        generation,
+        offset,
+        print,
+        seen_s: _,
+        looked_ns,
+        copy_of,
+        finished,
+    } = known;
     Checkpoint {
         path,
         located,
@@ -206,6 +224,8 @@ fn checkpoint(known: Known, seen_s: u64) -> Checkpoint {
         offset,
         prints: print.marks().to_vec(),
         seen_s,
+        looked_ns,
+        copy_of: copy_of.map(CheckpointId),
         finished,
     }
 }

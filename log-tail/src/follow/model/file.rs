@@ -54,6 +54,8 @@ pub struct ModelFile {
     pub ends: Vec<u64>,
     /// Truncations.
     pub epoch: u32,
+    /// It was truncated without a copy since it was committed: of what it held next nothing is known.
+    pub uncopied: bool,
     /// Up to where it was committed, and in which epoch.
     pub committed: Option<(u32, u64)>,
     /// What was handed on of a line that was never completed.
@@ -79,6 +81,7 @@ impl ModelFile {
             marks: Vec::new(),
             ends: Vec::new(),
             epoch: 0,
+            uncopied: false,
             committed: None,
             fragment: Vec::new(),
         }

@@ -155,6 +155,14 @@ fn schedules_that_failed_once_hold() {
     // Copied, truncated and renamed, and so was the next one.
     let copied = [Append(A, 1), Open(A), Look(1), Commit(0), CopyTruncate(A), Shift(A), Crash];
     holds(false, &[&copied[..], &[Append(A, 1), Shift(A), LookAll]].concat());
+    // The file was committed as truncated, and what was made of its copy was not.
+    let copied = [Append(A, 1), Look(1), Commit(0), CopyTruncate(A), Look(1), Commit(1), Commit(0)];
+    holds(false, &[&copied[..], &[Shift(A), Crash]].concat());
+    // Nothing had been read of what was copied when it crashed.
+    holds(false, &[Append(A, 1), Look(0), Commit(0), CopyTruncate(A), Append(A, 1), Crash]);
+    // And of what had been read nothing was taken.
+    let copied = [Append(A, 1), Look(1), Append(A, 1), CopyTruncate(A), Look(2), Commit(2), Crash];
+    holds(false, &copied);
     // Truncated twice before anything was read in between.
     holds(false, &[Append(A, 2), Truncate(A, 32), Look(1), Truncate(A, 93), Look(1), Truncate(A, 0)]);
 }

@@ -134,6 +134,7 @@ impl World {
                 let Some(file) = self.at(log.name()) else { return };
                 let to = self.files[file].content.len() * usize::from(hundredths) / 100;
                 self.truncate(log.name(), file, to);
+                self.files[file].uncopied = true;
             }
             Operation::CopyTruncate(log) => self.copy_truncate(log),
             Operation::Link(log) => {
@@ -310,10 +311,10 @@ impl World {
         // came when nothing had been read of what is there now.
         let up = self.up;
         let found = &mut self.files[file];
-        found.copied |= up || !found.marks.is_empty();
+        found.copied |= up || (found.committed.is_some() && !found.uncopied);
         if found.copied && !found.cut {
             for line in std::mem::take(&mut self.files[file].lines) {
-                if self.ledger.lines[line].is_due() {
+                if self.ledger.lines[line].is_due() || !self.ledger.lines[line].committed {
                     self.ledger.lines[line].held_by = Some(copy);
                 }
             }

@@ -28,6 +28,8 @@ impl Run {
             of.0 = epoch;
             of.1.extend(lines);
         }
+        // The copies that are to be known together with the file that they are of.
+        self.changed.extend(follower.take_touched().into_iter().map(|(number, _)| number));
         for number in std::mem::take(&mut self.changed) {
             let Some(offset) = self.acknowledged.get(&number).copied() else { continue };
             let Some(known) = follower.checkpoint(number, offset) else { continue };
@@ -58,7 +60,8 @@ impl Run {
         let Some(follower) = self.follower.take() else { return };
         self.missed_hints += follower.counts().missed_hints;
         drop(follower);
-        self.unacknowledged.clear();
+        let untaken: Vec<_> =
+            self.unacknowledged.drain(..).flat_map(|unacknowledged| unacknowledged.lines).collect();
         self.acknowledged.clear();
         self.changed.clear();
         self.lines_of.clear();
@@ -82,22 +85,49 @@ impl Run {
                 world.ledger.allow_again(again.collect::<Vec<_>>().into_iter());
             }
         }
-        // A copy is known by what was read of the file.
+        // Beside a file that nobody knows, a copy is just another file.
         let is_known = |file: FileKey| {
-            let known = self.store.values().rev().find(|known| known.identity.inode == world.files[file].inode);
-            known.is_some_and(|known| known.offset > 0)
+            let file = &world.files[file];
+            !file.uncopied && self.store.values().any(|known| known.identity.inode == file.inode)
         };
+        // Nobody took them: as long as they lie somewhere, they must come again.
+        for (key, epoch) in untaken {
+            let line = &world.ledger.lines[key];
+            let file = &world.files[line.file];
+            let lies_there = file.epoch == epoch && file.lines.contains(&key);
+            let is_held = line.held_by.is_some_and(|copy| world.is_generation(copy)) && is_known(line.file);
+            if lies_there || is_held {
+                world.ledger.lines[key].came = 0;
+            }
+        }
         let held = (0..world.ledger.lines.len()).filter(|key| {
             let line = &world.ledger.lines[*key];
             line.held_by.is_some() && !is_known(line.file)
         });
         let held: Vec<_> = held.collect();
-        world.ledger.excuse(held.into_iter(), "the reader died before it had read the copy");
+        world.ledger.excuse(held.into_iter(), "the reader died before it knew the file");
     }
 
     /// What the new reader can find, and what it cannot.
     pub(super) fn restart_model(&mut self) {
         self.world.listened_to();
+        let world = &self.world;
+        let is_unread = |file: FileKey| {
+            let known =
+                self.store.values().rev().find(|known| known.identity.inode == world.files[file].inode);
+            known.is_none_or(|known| known.offset == 0)
+        };
+        let is_beside = |file: FileKey, copy: FileKey| {
+            let family = world.files[copy].family;
+            !world.files[file].moved && family.is_some_and(|family| world.at(family.name()) == Some(file))
+        };
+        let astray: Vec<_> = (0..world.ledger.lines.len())
+            .filter(|key| {
+                let line = &world.ledger.lines[*key];
+                line.held_by.is_some_and(|copy| is_unread(line.file) && !is_beside(line.file, copy))
+            })
+            .collect();
+        self.world.ledger.excuse(astray.into_iter(), "nothing tells of which file it is a copy");
         for file in 0..self.world.files.len() {
             if self.world.files[file].copy_of.is_some() {
                 continue;
