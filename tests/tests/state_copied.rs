@@ -15,12 +15,13 @@ fn copy_and_truncate(f: &Runs) {
         for suffix in ["", ".gz"] {
             let from = f.place.path(format!("app.log.{number}{suffix}"));
             if from.exists() {
-                fs::rename(from, f.place.path(format!("app.log.{}{suffix}", number + 1))).unwrap();
+                fs::rename(from, f.place.path(format!("app.log.{}{suffix}", number + 1)))
+                    .expect("the file system lets it");
             }
         }
     }
-    fs::copy(f.log(), f.place.path("app.log.1")).unwrap();
-    f.lines.file().set_len(0).unwrap();
+    fs::copy(f.log(), f.place.path("app.log.1")).expect("the file system lets it");
+    f.lines.file().set_len(0).expect("the file system lets it");
 }
 
 #[test]

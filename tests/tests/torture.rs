@@ -11,6 +11,7 @@ use log_tail_tests::{
         subject::{Descriptor, LogTail, Once, Subject},
     },
 };
+use nix::unistd::geteuid;
 
 fn tortured(name: &str, subject: &dyn Subject, quiet: Duration) -> Row {
     let mut row = Row::default();
@@ -47,4 +48,21 @@ fn log_tail_reads_on_in_the_file_that_was_moved_away_and_back() {
     let row = tortured("moved-away", &subject, Duration::from_secs(30));
     assert_eq!(row.broken, None, "{row:?}");
     assert!(row.is_kept() && row.numbers.written > 20_000, "{row:?}");
+}
+
+/// `IN_Q_OVERFLOW`, mounts, and copies at restarts: what no other test does for real.
+#[test]
+fn log_tail_keeps_what_it_promises() {
+    let backend = wanted_backend().map_or("auto", |backend| backend.word());
+    let subject = LogTail::at(binary(), backend).expect("it prints its help");
+    let is_root = geteuid().is_root();
+    let names = ["overflow", "overflow-one-kept", "restart-copied-3", "restart-killed-copied"];
+    for name in names.into_iter().chain(is_root.then_some("bind-mount")) {
+        let row = tortured(name, &subject, Duration::from_secs(30));
+        assert_eq!(row.broken, None, "{name}: {row:?}");
+        assert!(row.is_kept() && row.numbers.written > 1000, "{name}: {row:?}");
+    }
+    if !is_root {
+        eprintln!("skipping bind-mount: only root may mount");
+    }
 }

@@ -54,7 +54,7 @@ pub struct ModelFile {
     pub ends: Vec<u64>,
     /// Truncations.
     pub epoch: u32,
-    /// It was truncated without a copy since it was committed: of what it held next nothing is known.
+    /// It was truncated without a copy since it was committed, or the copy was removed: nothing tells what it held next.
     pub uncopied: bool,
     /// Up to where it was committed, and in which epoch.
     pub committed: Option<(u32, u64)>,

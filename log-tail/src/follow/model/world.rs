@@ -276,6 +276,7 @@ impl World {
         }
         // Nothing tells any more that later copies are of it.
         self.files[original].copied = false;
+        self.files[original].uncopied = true;
         let held = self.ledger.due_of(original);
         let held: Vec<_> = held.filter(|line| self.ledger.lines[*line].held_by.is_some()).collect();
         self.ledger.excuse(held.into_iter(), "the copy that held it was removed");

@@ -22,15 +22,47 @@ use crate::{
 
 pub const SCENARIOS: &[Listed] = &[
     ("restart", "SIGTERM and started again, 5 times under load", Exact, |arena| {
-        under_load(arena, 5, Signal::SIGTERM)
+        under_load(arena, 5, Signal::SIGTERM, renamed)
     }),
-    ("restart-rotated", "rotated once while down", Exact, |arena| while_down(arena, 1, false)),
-    ("restart-rotated-3", "rotated three times while down", Exact, |arena| while_down(arena, 3, false)),
-    ("restart-compressed", "rotated and compressed while down", Exact, |arena| while_down(arena, 1, true)),
+    ("restart-rotated", "rotated once while down", Exact, |arena| while_down(arena, 1, renamed)),
+    ("restart-rotated-3", "rotated three times while down", Exact, |arena| while_down(arena, 3, renamed)),
+    ("restart-compressed", "rotated and compressed while down", Exact, |arena| {
+        while_down(arena, 1, compressed)
+    }),
+    ("restart-copied-3", "copied and truncated three times while down", Exact, |arena| {
+        while_down(arena, 3, copied)
+    }),
     ("restart-killed", "SIGKILL at random, 10 times over a rotating file", RepeatsAllowed, |arena| {
-        under_load(arena, 10, Signal::SIGKILL)
+        under_load(arena, 10, Signal::SIGKILL, renamed)
     }),
+    (
+        "restart-killed-copied",
+        "SIGKILL at random, 10 times over a file that is copied and truncated",
+        RepeatsAllowed,
+        |arena| under_load(arena, 10, Signal::SIGKILL, copied),
+    ),
 ];
+
+/// Moves what the file holds to another name, and has the writer go on.
+type Rotate = fn(&mut Lines, &Path, &Path) -> Result<()>;
+
+fn renamed(lines: &mut Lines, log: &Path, to: &Path) -> Result<()> {
+    fs::rename(log, to)?;
+    lines.go_on_in(log);
+    Ok(())
+}
+
+fn compressed(lines: &mut Lines, log: &Path, to: &Path) -> Result<()> {
+    renamed(lines, log, to)?;
+    let status = Command::new("gzip").arg(to).status().context("starting gzip")?;
+    ensure!(status.success(), "gzip ended with {status}");
+    Ok(())
+}
+
+fn copied(lines: &mut Lines, log: &Path, to: &Path) -> Result<()> {
+    fs::copy(log, to)?;
+    Ok(lines.file().set_len(0)?)
+}
 
 fn begin(arena: &mut Arena<'_>, log: &Path) -> Result<Lines> {
     if !arena.keeps_state() {
@@ -40,7 +72,7 @@ fn begin(arena: &mut Arena<'_>, log: &Path) -> Result<Lines> {
     arena.follow(log)
 }
 
-fn under_load(arena: &mut Arena<'_>, times: u64, signal: Signal) -> Result<()> {
+fn under_load(arena: &mut Arena<'_>, times: u64, signal: Signal, rotate: Rotate) -> Result<()> {
     let log = arena.path("app.log");
     let mut lines = begin(arena, &log)?;
     let is_over = AtomicBool::new(false);
@@ -57,8 +89,7 @@ fn under_load(arena: &mut Arena<'_>, times: u64, signal: Signal) -> Result<()> {
                 if is_over.load(Ordering::Relaxed) {
                     break;
                 }
-                fs::rename(log, logs.join(format!("app.log.{rotation}")))?;
-                lines.go_on_in(log);
+                rotate(lines, log, &logs.join(format!("app.log.{rotation}")))?;
             }
             anyhow::Ok(())
         });
@@ -80,7 +111,7 @@ fn under_load(arena: &mut Arena<'_>, times: u64, signal: Signal) -> Result<()> {
     Ok(())
 }
 
-fn while_down(arena: &mut Arena<'_>, rotations: u64, is_compressed: bool) -> Result<()> {
+fn while_down(arena: &mut Arena<'_>, rotations: u64, rotate: Rotate) -> Result<()> {
     let log = arena.path("app.log");
     let mut lines = begin(arena, &log)?;
     lines.write(1000);
@@ -88,13 +119,7 @@ fn while_down(arena: &mut Arena<'_>, rotations: u64, is_compressed: bool) -> Res
     arena.end(Signal::SIGTERM);
     for rotation in (1..=rotations).rev() {
         lines.write(500);
-        let name = arena.path(format!("app.log.{rotation}"));
-        fs::rename(&log, &name)?;
-        lines.go_on_in(&log);
-        if is_compressed {
-            let status = Command::new("gzip").arg(&name).status().context("starting gzip")?;
-            ensure!(status.success(), "gzip ended with {status}");
-        }
+        rotate(&mut lines, &log, &arena.path(format!("app.log.{rotation}")))?;
     }
     lines.write(500);
     arena.start()?;
