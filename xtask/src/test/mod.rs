@@ -42,6 +42,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         let strict = ["--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"];
         cargo_tool("clippy", "rustup component add clippy", &strict)
     });
+    report.step("fuzz targets compile", fuzz_targets);
     report.step("unit tests", unit_tests);
     report.step("end-to-end tests on this machine", end_to_end);
     report.step("counts: what does not depend on the machine's speed", counts);
@@ -67,6 +68,24 @@ fn cargo_tool(tool: &str, install: &str, arguments: &[&str]) -> Result<Step> {
         return Ok(Step::Skipped { why: "not installed".into(), enable: install.into() });
     }
     process::run(workspace::cargo().arg(tool).args(arguments))?;
+    Ok(Step::Passed)
+}
+
+/// They are a workspace of their own. Run they are not: libFuzzer needs a nightly, and the unit tests hand the same
+/// functions seeded bytes.
+fn fuzz_targets() -> Result<Step> {
+    let mut cargo = workspace::cargo();
+    cargo.args([
+        "check",
+        "--quiet",
+        "--locked",
+        "--manifest-path",
+        "fuzz/Cargo.toml",
+        "--target-dir",
+        "target",
+    ]);
+    // Nothing is linked, so libFuzzer itself need not be built.
+    process::run(cargo.env("CUSTOM_LIBFUZZER_PATH", "target/none"))?;
     Ok(Step::Passed)
 }
 

@@ -90,6 +90,10 @@ impl Run {
             let file = &world.files[file];
             !file.uncopied && self.store.values().any(|known| known.identity.inode == file.inode)
         };
+        // What was committed is known by more than a copy that was made later holds.
+        let cut =
+            (0..world.ledger.lines.len()).filter(|key| world.files[world.ledger.lines[*key].file].uncopied);
+        world.ledger.allow_again(cut.collect::<Vec<_>>().into_iter());
         // Nobody took them: as long as they lie somewhere, they must come again.
         for (key, epoch) in untaken {
             let line = &world.ledger.lines[key];
