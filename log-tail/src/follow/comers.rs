@@ -242,7 +242,7 @@ impl Follower {
         let Opened { file, metadata, is_packed, .. } = opened;
         let Some(found) = self.successions.comers.get(key) else { return };
         let (mut place, mut names, number) = (found.place.clone(), found.names.clone(), found.number);
-        let copies = found.copies;
+        let (copies, was_told) = (found.copies, found.known_by == KnownBy::Hint);
         names.retain(|id| self.names.get(id.0).is_some_and(|name| name.line.contains(&Bearer::Comer(comer))));
         let Some(name) = names.first().and_then(|id| self.names.get(id.0)) else {
             self.drop_comer(comer);
@@ -274,6 +274,10 @@ impl Follower {
                     file.in_line |= is_new;
                     if file.copies.is_none() && file.stream.is_none() {
                         file.copies = copies;
+                    }
+                    if is_new && was_told && file.identity.born_ns != 0 {
+                        // Its copies are those that were made since it was.
+                        file.looked_ns = file.looked_ns.min(file.identity.born_ns);
                     }
                 }
                 let followed_as = self.file(id).map(|file| file.source.path.clone());

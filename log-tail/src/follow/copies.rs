@@ -142,12 +142,19 @@ impl Follower {
         Some(Bearer::Copy(self.successions.copies))
     }
 
-    /// These came beside a file before anybody listened, in this order, and are copies of it.
-    pub(super) fn came_before(&mut self, id: FileId, copies: impl Iterator<Item = Sibling>) {
-        let Some((directory, _)) = self.beside(id) else { return };
-        let Some(directory) = self.directories.get_mut(directory) else { return };
+    /// These came beside a file before anybody listened, in this order, and are copies of it. They are read when it has its
+    /// turn.
+    pub(super) fn came_before(&mut self, id: FileId, copies: Vec<Found>) {
+        let Some((directory, _)) = self.beside(id) else {
+            // Nobody listens.
+            return self.read_in_turn(id, copies, Position::at(0));
+        };
         let mut last = self.successions.copies;
-        for copy in copies {
+        if let Some(file) = self.file_mut(id).filter(|file| file.copies.is_none()) {
+            file.copies = Copies::after(last);
+        }
+        let Some(directory) = self.directories.get_mut(directory) else { return };
+        for Found { sibling: copy, .. } in copies {
             let Some(name) = copy.path.file_name() else { continue };
             let there = Sibling::at(&directory.path.join(name)).ok().flatten();
             if !there.is_some_and(|there| there.same_inode(&copy)) {

@@ -28,6 +28,8 @@ use crate::{
 
 /// Bytes a file may give out before the others get their turn.
 const TURN_BYTES: usize = 4 << 20;
+/// The kernel's longest.
+const TICK_NS: u64 = 10_000_000;
 /// How soon a file is read again that could not be opened for want of descriptors.
 const AGAIN_AFTER: Duration = Duration::from_millis(10);
 
@@ -262,6 +264,13 @@ impl Follower {
         let is_told = self.truncations_are_told(id);
         let Some(file) = self.files.get_mut(id.0 as usize) else { return Turn::Over };
         if file.end.is_some_and(|end| file.position.looked_to() >= end) {
+            let is_empty = file.position.handed_on() == 0 && file.stream.is_none() && self.observer.is_some();
+            if is_empty && self.read_missed_copies(id) {
+                return Turn::GoOn;
+            }
+            if let Some(file) = self.file_mut(id).filter(|_| is_empty) {
+                file.looked_at(memory::now_ns());
+            }
             return Turn::Over;
         }
         let observer = self.observer.as_deref();
@@ -269,7 +278,7 @@ impl Follower {
         let is_untold =
             file.position.handed_on() == 0 && observer.is_some() && !is_told && file.stream.is_none();
         let changed = || observer.is_some_and(|observer| observer.truncated_since(id));
-        let looked_ns = if file.position.handed_on() == 0 { memory::now_ns() } else { 0 };
+        let looked_ns = (file.position.handed_on() == 0).then(memory::now_ns);
         let input = match &mut file.stream {
             Some(stream) => match stream.decoder(
                 &mut self.descriptors,
@@ -293,7 +302,9 @@ impl Follower {
             return Turn::GoOn;
         }
         let Some(file) = self.files.get_mut(id.0 as usize) else { return Turn::Over };
-        file.looked_ns = file.looked_ns.max(looked_ns);
+        if let Some(looked_ns) = looked_ns {
+            file.looked_at(looked_ns);
+        }
         match step {
             Ok(Step::Block { offset, bytes, ending }) => {
                 file.told_of();
@@ -391,6 +402,13 @@ impl FollowedFile {
             written_ns: None,
             claims: None,
         }
+    }
+
+    /// All of its copies that were made up to this time have been told of.
+    fn looked_at(&mut self, now_ns: u64) {
+        // One that was passed over may have been made within this tick. And the clock may have been set back.
+        let is_near = self.looked_ns < now_ns.saturating_add(TICK_NS);
+        self.looked_ns = if is_near { self.looked_ns.max(now_ns) } else { now_ns };
     }
 
     /// Takes what is told of its truncations; returns it where that is all of it.

@@ -80,14 +80,22 @@ pub(super) struct Memory {
     /// Files in which reading went back to an earlier byte, which is not acknowledged yet: how often, and to
     /// which at the least.
     backs: FxHashMap<u64, (u32, u64)>,
-    /// The copies that are read before such a file. What is known of it finds them, as long as that stands.
+    /// The copies that are read before such a file, by its number. What is known of it finds them, as long as that stands.
     copies: FxHashMap<u64, Vec<u64>>,
+    /// Of which of those files one is a copy.
+    copied: FxHashMap<u64, u64>,
     /// Files whose checkpoint has to be written anew, though nothing was acknowledged: with where they start
     /// where they are new.
     pub touched: Vec<(u64, Option<u64>)>,
 }
 
 impl Memory {
+    /// Whether the last run knew it, by whatever name.
+    pub fn knows(&self, identity: Identity) -> bool {
+        let mut known = self.by_path.values().flatten().chain(self.elsewhere.values());
+        known.any(|known| known.identity == identity)
+    }
+
     /// Reading went back: what is acknowledged until that is, is of a content that is no more.
     pub fn went_back(&mut self, number: u64, to: u64) {
         let (times, least) = self.backs.entry(number).or_insert((0, to));
@@ -99,6 +107,7 @@ impl Memory {
     pub fn read_before(&mut self, number: u64, copy: u64) {
         if self.backs.contains_key(&number) {
             self.copies.entry(number).or_default().push(copy);
+            self.copied.insert(copy, number);
         }
     }
 
@@ -106,7 +115,7 @@ impl Memory {
     /// not taken everything that came before reading went back to the beginning.
     fn stands(&self, number: u64) -> bool {
         let is_back = |number: u64| self.backs.get(&number).is_some_and(|(_, least)| *least == 0);
-        is_back(number) || self.copies.iter().any(|(of, copies)| is_back(*of) && copies.contains(&number))
+        is_back(number) || self.copied.get(&number).is_some_and(|of| is_back(*of))
     }
 }
 
@@ -117,8 +126,10 @@ impl Follower {
             *times -= 1;
             if *times == 0 {
                 self.memory.backs.remove(&number);
-                let copies = self.memory.copies.remove(&number).unwrap_or_default();
-                self.memory.touched.extend(copies.into_iter().map(|copy| (copy, None)));
+                for copy in self.memory.copies.remove(&number).unwrap_or_default() {
+                    self.memory.copied.remove(&copy);
+                    self.memory.touched.push((copy, None));
+                }
             }
         }
     }

@@ -103,7 +103,7 @@ impl Follower {
     }
 
     /// Of what the file held when it was last looked at nothing had been read, so nothing tells its copies but that they
-    /// were made since then. They are read when it has its turn.
+    /// were made since then.
     fn expect_copies(
         &mut self,
         id: FileId,
@@ -114,9 +114,14 @@ impl Follower {
     ) {
         let since = Since { sibling: None, time_ns: looked_ns.into(), is_for_copies: true };
         let mut copies = self.generations_since(path, siblings, &since, known);
-        // One that was made of what it holds still is none of what it held.
-        copies.retain(|copy| !self.is_of_present(id, &copy.content));
-        self.came_before(id, copies.into_iter().map(|copy| copy.sibling));
+        // One that was made of what it holds still is none of what it held. And one may have borne another followed name.
+        copies.retain(|copy| {
+            !self.memory.knows(copy.sibling.identity) && !self.is_of_present(id, &copy.content)
+        });
+        let Some(file) = self.file_mut(id).filter(|_| !copies.is_empty()) else { return };
+        // Until they are followed, the next run is to find them.
+        file.looked_ns = looked_ns;
+        self.came_before(id, copies);
     }
 
     /// Where to read on in a generation that nobody knows by this name: it may have borne another followed one.
@@ -276,7 +281,7 @@ fn unread(siblings: &[Sibling], since: &Since, known: &[Known]) -> Vec<Sibling> 
     let is_newer = |(at, sibling): &(usize, &Sibling)| {
         let born_ns = sibling.born_ns.filter(|_| since.is_for_copies);
         last.is_some_and(|newer| *at >= siblings.len() - newer)
-            || born_ns.unwrap_or(sibling.modified_ns).min(sibling.modified_ns) >= since.time_ns
+            || born_ns.unwrap_or(i128::MAX).min(sibling.modified_ns) >= since.time_ns
     };
     // One that was read in the last run may have been compressed since, and is another inode now.
     let was_read = |sibling: &Sibling| {

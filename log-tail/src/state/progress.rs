@@ -117,7 +117,6 @@ impl Progress {
     /// Commits which files are followed and where each starts, and waits for it: whoever is told that they are
     /// followed may rely on that, whatever happens next.
     pub fn register(&mut self, follower: &mut Follower) {
-        self.take_touched(follower);
         self.note_changes(follower);
         self.keeper.commit_now();
     }
@@ -133,6 +132,8 @@ impl Progress {
     }
 
     fn note_changes(&mut self, follower: &mut Follower) {
+        // A file and its copies are known together.
+        self.take_touched(follower);
         let seen_s = now_s();
         for number in self.changed.drain() {
             let Some(offset) = self.acknowledged.get(&number).copied() else { continue };
@@ -159,7 +160,6 @@ impl Progress {
     /// # Errors
     /// Where that failed: the next run repeats what was not committed.
     pub fn finish(mut self, follower: &mut Follower) -> Result<(), CommitError> {
-        self.take_touched(follower);
         self.note_changes(follower);
         self.keeper.finish()
     }
