@@ -64,6 +64,39 @@ fn a_file_of_which_nothing_had_been_read_is_read_from_all_of_its_copies_first() 
 }
 
 #[test]
+fn copies_are_read_by_a_run_that_does_not_follow() {
+    let mut f = Runs::new();
+    f.run();
+    f.lines.write(200);
+    copy_and_truncate(&f);
+    f.lines.write(50);
+    let once = LogTail::plain().counted_on(std::mem::take(&mut f.account)).keeping(&f.state());
+    f.account = once.args(["--no-follow", "--from", "beginning"]).arg(f.log()).run().account;
+    f.run();
+    f.assert_exactly_what_was_written();
+}
+
+/// A run knows of the copies once it follows them, and not before.
+#[test]
+fn copies_are_read_although_the_run_that_found_them_was_killed_at_once() {
+    let mut f = Runs::new();
+    f.run();
+    f.lines.write(200);
+    copy_and_truncate(&f);
+    for _ in 0..5 {
+        let running = f.start();
+        running.signal(Signal::SIGKILL);
+        f.account = running.wait().account;
+        f.account.cut();
+    }
+    let running = f.start();
+    running.wait_until_progress(f.lines.written());
+    f.account = running.terminate().account;
+    let numbers = f.account.numbers([("w", f.lines.written())]);
+    assert_eq!((numbers.lost, numbers.torn, numbers.out_of_order), (0, 0, 0), "{numbers:?}");
+}
+
+#[test]
 fn a_copy_of_what_the_file_holds_still_is_not_read_besides() {
     let mut f = Runs::new();
     f.run();
