@@ -63,12 +63,18 @@ fn a_file_of_which_nothing_had_been_read_is_read_from_all_of_its_copies_first() 
     }
 }
 
-#[test]
-fn copies_are_read_by_a_run_that_does_not_follow() {
+/// It was empty when log-tail ended.
+fn copied_while_nobody_looked() -> Runs {
     let mut f = Runs::new();
     f.run();
     f.lines.write(200);
     copy_and_truncate(&f);
+    f
+}
+
+#[test]
+fn copies_are_read_by_a_run_that_does_not_follow() {
+    let mut f = copied_while_nobody_looked();
     f.lines.write(50);
     let once = LogTail::plain().counted_on(std::mem::take(&mut f.account)).keeping(&f.state());
     f.account = once.args(["--no-follow", "--from", "beginning"]).arg(f.log()).run().account;
@@ -79,10 +85,7 @@ fn copies_are_read_by_a_run_that_does_not_follow() {
 /// A run knows of the copies once it follows them, and not before.
 #[test]
 fn copies_are_read_although_the_run_that_found_them_was_killed_at_once() {
-    let mut f = Runs::new();
-    f.run();
-    f.lines.write(200);
-    copy_and_truncate(&f);
+    let mut f = copied_while_nobody_looked();
     for _ in 0..5 {
         let running = f.start();
         running.signal(Signal::SIGKILL);
@@ -94,6 +97,32 @@ fn copies_are_read_although_the_run_that_found_them_was_killed_at_once() {
     f.account = running.terminate().account;
     let numbers = f.account.numbers([("w", f.lines.written())]);
     assert_eq!((numbers.lost, numbers.torn, numbers.out_of_order), (0, 0, 0), "{numbers:?}");
+}
+
+/// As logrotate removes the oldest, or as when somebody truncates it without a copy.
+#[test]
+fn later_copies_are_read_although_the_one_of_what_was_read_is_gone() {
+    for is_copied in [true, false] {
+        let mut f = Runs::new();
+        f.lines.write(100);
+        f.run();
+        // Files are known to have been there to the second.
+        std::thread::sleep(Duration::from_millis(1100));
+        if is_copied {
+            copy_and_truncate(&f);
+            fs::remove_file(f.place.path("app.log.1")).unwrap();
+        } else {
+            f.lines.file().set_len(0).unwrap();
+        }
+        for _ in 0..2 {
+            f.lines.write(200);
+            copy_and_truncate(&f);
+        }
+        f.lines.write(50);
+        f.run();
+        f.run();
+        f.assert_exactly_what_was_written();
+    }
 }
 
 #[test]

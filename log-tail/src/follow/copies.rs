@@ -433,7 +433,7 @@ impl Follower {
 }
 
 /// Whether all that a copy holds was read; `None` where nothing is known of what it begins with.
-fn was_read(copy: &Found, position: &Position) -> Option<bool> {
+pub(super) fn was_read(copy: &Found, position: &Position) -> Option<bool> {
     let Ok(length) = copy.content.length_to(position.read_to()) else { return Some(false) };
     if length >= position.read_to() {
         return Some(false);

@@ -7,7 +7,10 @@
 use std::{fmt::Display, path::Path};
 
 use super::{
-    Follower, Identity, NameId, NotFollowable, identity,
+    Follower, Identity, NameId, NotFollowable,
+    copies::was_read,
+    files::FollowedFile,
+    identity,
     memory::{Known, generation, is_packed},
     reader::Position,
     siblings::{self, Content, Found, Sibling},
@@ -78,8 +81,13 @@ impl Follower {
         self.advance(id);
         if let Some((file, known)) = present {
             // Nothing came after it but copies of it.
+            let goes_on = |file: &FollowedFile| file.waits_for > 0 || file.position.handed_on() > 0;
             if known.offset == 0 {
-                self.expect_copies(file, &path, siblings, known.looked_ns, &list);
+                self.expect_copies(file, &path, siblings, (known, known.looked_ns), &list);
+            } else if !self.file(file).is_some_and(goes_on) {
+                // What was read of it is in no copy, so nothing else tells which are of what it held later.
+                let seen_ns = known.seen_s.saturating_add(1).saturating_mul(1_000_000_000);
+                self.expect_copies(file, &path, siblings, (known, seen_ns), &list);
             }
         } else if let Some(since) = since {
             let mut earlier = Vec::new();
@@ -102,25 +110,26 @@ impl Follower {
         true
     }
 
-    /// Of what the file held when it was last looked at nothing had been read, so nothing tells its copies but that they
-    /// were made since then.
+    /// Nothing tells which are copies of a file but that they were made since it was known, in nanoseconds since 1970.
     fn expect_copies(
         &mut self,
         id: FileId,
         path: &Path,
         siblings: Vec<Sibling>,
-        looked_ns: u64,
-        known: &[Known],
+        (known, since_ns): (&Known, u64),
+        all: &[Known],
     ) {
-        let since = Since { sibling: None, time_ns: looked_ns.into(), is_for_copies: true };
-        let mut copies = self.generations_since(path, siblings, &since, known);
+        let since = Since { sibling: None, time_ns: since_ns.into(), is_for_copies: true };
+        let mut copies = self.generations_since(path, siblings, &since, all);
         // One that was made of what it holds still is none of what it held. And one may have borne another followed name.
         copies.retain(|copy| {
             !self.memory.knows(copy.sibling.identity) && !self.is_of_present(id, &copy.content)
         });
+        let before = Position::known(known.offset, known.print.clone());
+        copies.retain(|copy| was_read(copy, &before) != Some(true));
         let Some(file) = self.file_mut(id).filter(|_| !copies.is_empty()) else { return };
         // Until they are followed, the next run is to find them.
-        file.looked_ns = looked_ns;
+        file.looked_ns = since_ns;
         self.came_before(id, copies);
     }
 
