@@ -135,13 +135,22 @@ fn a_write_that_is_under_way_when_another_tool_comes_and_goes_is_counted() {
     let another = observe(&[], &[&other]);
     another.terminate();
     held.let_go(b"held\n").unwrap();
-    append(&log, "line\n");
-    observing.wait_until_stdout("the next write", |stdout| !only_events(stdout).is_empty());
-    let finished = observing.terminate();
-    assert_eq!(fs::metadata(&log).unwrap().len(), 10);
     // Whatever other tests start may keep more from being seen.
+    let mut writes = 1;
+    observing.wait_until_stdout("a later write", |stdout| {
+        let is_shown = !only_events(stdout).is_empty();
+        if !is_shown {
+            append(&log, "line\n");
+            writes += 1;
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        is_shown
+    });
+    let finished = observing.terminate();
+    assert_eq!(fs::metadata(&log).unwrap().len(), 5 * writes);
     let shown = only_events(&finished.stdout).len() as u64;
-    assert!(shown <= 2 && shown + missing(&finished.stdout) >= 2, "{:#?}", records(&finished.stdout));
+    let is_all = shown + missing(&finished.stdout) >= writes;
+    assert!(shown <= writes && is_all, "{shown} of {writes}: {:#?}", records(&finished.stdout));
 }
 
 #[test]
@@ -150,10 +159,13 @@ fn names_that_come_and_go_are_shown_in_their_order() {
     let dir = place.path("logs");
     fs::create_dir(&dir).unwrap();
     let observing = observe(&[], &[&dir]);
-    let mut seen = 0;
+    let (mut seen, mut otherwise) = (0, Vec::new());
     let mut then = |expected: &[&str]| {
         let new = events(&observing, seen + expected.len());
-        assert_eq!(deeds(&new[seen..]), expected, "{:#?}", &new[seen..]);
+        let shown = deeds(&new[seen..]);
+        if shown != expected {
+            otherwise.push(format!("{shown:?} and not {expected:?}"));
+        }
         seen = new.len();
         new.last().cloned().unwrap()
     };
@@ -182,7 +194,9 @@ fn names_that_come_and_go_are_shown_in_their_order() {
     then(&["rename inside"]);
     fs::rename(dir.join("inside"), place.path("outside")).unwrap();
     then(&["rename inside -> ?"]);
-    observing.terminate();
+    let finished = observing.terminate();
+    // Where the kernel skips what is told before a rename, nobody knows the old name; and that is counted.
+    assert!(otherwise.len() as u64 <= missing(&finished.stdout), "{otherwise:?}; {:?}", finished.stderr);
 }
 
 #[test]
