@@ -25,9 +25,7 @@ impl Follower {
         file.seen_bytes = file.seen_bytes.saturating_sub(bytes);
         let number = file.source.number;
         let path = file.source.path.display().to_string();
-        if self.memory.is_kept {
-            self.memory.went_back(number, offset);
-        }
+        self.memory.went_back(number, offset);
         self.outbox.push_back(Item::Back(Reached { number, offset, is_back: true }));
         self.notice(format_args!("{bytes} bytes were cut out of '{path}'; going on at byte {offset}"));
     }

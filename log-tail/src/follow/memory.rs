@@ -98,6 +98,9 @@ impl Memory {
 
     /// Reading went back: what is acknowledged until that is, is of a content that is no more.
     pub fn went_back(&mut self, number: u64, to: u64) {
+        if !self.is_kept {
+            return;
+        }
         let (times, least) = self.backs.entry(number).or_insert((0, to));
         *times += 1;
         *least = to.min(*least);

@@ -217,9 +217,7 @@ impl Follower {
         let before = std::mem::replace(&mut file.position, position);
         let path = file.source.path.display().to_string();
         let number = file.source.number;
-        if self.memory.is_kept {
-            self.memory.went_back(number, to);
-        }
+        self.memory.went_back(number, to);
         let unfinished = if rest_is_gone {
             self.read_copies(id, before)
         } else {
