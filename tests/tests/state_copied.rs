@@ -9,8 +9,7 @@ use std::{
 use log_tail_tests::{prelude::*, runs::Runs};
 use nix::sys::signal::Signal;
 
-/// As logrotate does with copytruncate: `app.log.1` becomes `app.log.2`, and so on, before the copy is made.
-fn copy_and_truncate(f: &Runs) {
+fn shift_copies(f: &Runs) {
     for number in (1..20).rev() {
         for suffix in ["", ".gz"] {
             let from = f.place.path(format!("app.log.{number}{suffix}"));
@@ -20,6 +19,11 @@ fn copy_and_truncate(f: &Runs) {
             }
         }
     }
+}
+
+/// As logrotate does with copytruncate: `app.log.1` becomes `app.log.2`, and so on, before the copy is made.
+fn copy_and_truncate(f: &Runs) {
+    shift_copies(f);
     fs::copy(f.log(), f.place.path("app.log.1")).expect("the file system lets it");
     f.lines.file().set_len(0).expect("the file system lets it");
 }
@@ -119,6 +123,28 @@ fn later_copies_are_read_although_the_one_of_what_was_read_is_gone() {
             copy_and_truncate(&f);
         }
         f.lines.write(50);
+        f.run();
+        f.run();
+        f.assert_exactly_what_was_written();
+    }
+}
+
+/// The names say which is older, and so do the times.
+#[test]
+fn copies_of_a_file_that_was_renamed_afterwards_are_read_before_it() {
+    for had_been_read in [0, 100] {
+        let mut f = Runs::new();
+        f.lines.write(had_been_read);
+        f.run();
+        for _ in 0..2 {
+            f.lines.write(200);
+            copy_and_truncate(&f);
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        f.lines.write(50);
+        shift_copies(&f);
+        f.rotate("app.log.1");
+        f.lines.write(30);
         f.run();
         f.run();
         f.assert_exactly_what_was_written();

@@ -21,11 +21,12 @@ impl Follower {
             // They lay behind what was read, or some of what was unread was among them: reading on will tell.
             return;
         };
-        position.move_to(offset, descriptor);
+        let known = file.known();
+        file.position.move_to(offset, descriptor);
         file.seen_bytes = file.seen_bytes.saturating_sub(bytes);
         let number = file.source.number;
         let path = file.source.path.display().to_string();
-        self.memory.went_back(number, offset);
+        self.memory.went_back(known, offset);
         self.outbox.push_back(Item::Back(Reached { number, offset, is_back: true }));
         self.notice(format_args!("{bytes} bytes were cut out of '{path}'; going on at byte {offset}"));
     }

@@ -277,7 +277,7 @@ impl Follower {
     }
 
     /// Has copies read one after the other, the first one from a position on, and then the file.
-    fn read_in_turn(&mut self, id: FileId, copies: Vec<Found>, first: Position) {
+    pub(super) fn read_in_turn(&mut self, id: FileId, copies: Vec<Found>, first: Position) {
         let Some(Source { path: name, number, .. }) = self.file(id).map(|file| Source::clone(&file.source))
         else {
             return;

@@ -1,7 +1,7 @@
 //! Memory: what one run leaves to the next, and which open file that is.
 
 use std::{
-    collections::hash_map::Entry,
+    collections::{VecDeque, hash_map::Entry},
     fs::{File, Metadata},
     os::fd::AsRawFd,
     path::{Path, PathBuf},
@@ -77,16 +77,25 @@ pub(super) struct Memory {
     pub is_kept: bool,
     /// Files that were let go and not yet acknowledged to their end.
     pub departed: FxHashMap<u64, Known>,
-    /// Files in which reading went back to an earlier byte, which is not acknowledged yet: how often, and to
-    /// which at the least.
-    backs: FxHashMap<u64, (u32, u64)>,
-    /// The copies that are read before such a file, by its number. What is known of it finds them, as long as that stands.
-    copies: FxHashMap<u64, Vec<u64>>,
-    /// Of which of those files one is a copy.
-    copied: FxHashMap<u64, u64>,
+    /// Files in which reading went back to an earlier byte: each time that is not acknowledged yet.
+    backs: FxHashMap<u64, VecDeque<Back>>,
+    /// The copies that are read after one of those times. What was known before it finds them.
+    copies: FxHashSet<u64>,
     /// Files whose checkpoint has to be written anew, though nothing was acknowledged: with where they start
     /// where they are new.
     pub touched: Vec<(u64, Option<u64>)>,
+}
+
+/// Reading went back in a file.
+#[derive(Debug)]
+struct Back {
+    /// To this byte.
+    to: u64,
+    /// What is to be remembered until that is acknowledged: it leads to what its copies hold. What is acknowledged
+    /// meanwhile is of the content that it is known by.
+    before: Known,
+    /// The copies that are read after it, and before the file.
+    copies: Vec<u64>,
 }
 
 impl Memory {
@@ -96,44 +105,33 @@ impl Memory {
         known.any(|known| known.identity == identity)
     }
 
-    /// Reading went back: what is acknowledged until that is, is of a content that is no more.
-    pub fn went_back(&mut self, number: u64, to: u64) {
-        if !self.is_kept {
-            return;
+    /// Reading went back in a file of which this was known.
+    pub fn went_back(&mut self, before: Known, to: u64) {
+        if self.is_kept {
+            let backs = self.backs.entry(before.number).or_default();
+            backs.push_back(Back { to, before, copies: Vec::new() });
         }
-        let (times, least) = self.backs.entry(number).or_insert((0, to));
-        *times += 1;
-        *least = to.min(*least);
     }
 
     /// A copy is read before a file in which reading went back.
     pub fn read_before(&mut self, number: u64, copy: u64) {
-        if self.backs.contains_key(&number) {
-            self.copies.entry(number).or_default().push(copy);
-            self.copied.insert(copy, number);
+        if let Some(back) = self.backs.get_mut(&number).and_then(VecDeque::back_mut) {
+            back.copies.push(copy);
+            self.copies.insert(copy);
         }
-    }
-
-    /// Whether what was known of a file is to stand: it is what leads to what its copies hold, of which the output has
-    /// not taken everything that came before reading went back to the beginning.
-    fn stands(&self, number: u64) -> bool {
-        let is_back = |number: u64| self.backs.get(&number).is_some_and(|(_, least)| *least == 0);
-        is_back(number) || self.copied.get(&number).is_some_and(|of| is_back(*of))
     }
 }
 
 impl Follower {
     /// It is acknowledged that reading went back in this file.
     pub fn back_acknowledged(&mut self, number: u64) {
-        if let Some((times, _)) = self.memory.backs.get_mut(&number) {
-            *times -= 1;
-            if *times == 0 {
-                self.memory.backs.remove(&number);
-                for copy in self.memory.copies.remove(&number).unwrap_or_default() {
-                    self.memory.copied.remove(&copy);
-                    self.memory.touched.push((copy, None));
-                }
-            }
+        let Entry::Occupied(mut backs) = self.memory.backs.entry(number) else { return };
+        for copy in backs.get_mut().pop_front().into_iter().flat_map(|back| back.copies) {
+            self.memory.copies.remove(&copy);
+            self.memory.touched.push((copy, None));
+        }
+        if backs.get().is_empty() {
+            backs.remove();
         }
     }
 
@@ -169,22 +167,27 @@ impl Follower {
     }
 
     /// What is known of a file, which was acknowledged up to `offset`. `None` for one that was let go long ago, and
-    /// where what was known before still stands.
+    /// for a copy that what is known of its file leads to.
     pub fn checkpoint(&mut self, number: u64, offset: u64) -> Option<Known> {
-        if self.memory.stands(number) {
+        if self.memory.copies.contains(&number) {
             return None;
         }
-        // An offset in a content that is no more says nothing of the present one.
-        let offset = self.memory.backs.get(&number).map_or(offset, |(_, least)| offset.min(*least));
-        let live = self.by_number.get(&number).and_then(|id| self.file(*id)).map(FollowedFile::known);
-        let known = live.or_else(|| {
-            let mut departed = self.memory.departed.get(&number)?.clone();
-            if offset >= departed.offset {
-                self.memory.departed.remove(&number);
-            } else {
-                departed.finished = false;
-            }
-            Some(departed)
+        let backs = self.memory.backs.get(&number).into_iter().flatten();
+        // Of what lies behind these, nothing is left.
+        let least = backs.clone().map(|back| back.to).take_while(|to| *to > 0).min();
+        let offset = least.map_or(offset, |least| offset.min(least));
+        let before = backs.clone().any(|back| back.to == 0).then(|| backs.clone().next()).flatten();
+        let known = before.map(|back| back.before.clone()).or_else(|| {
+            let live = self.by_number.get(&number).and_then(|id| self.file(*id)).map(FollowedFile::known);
+            live.or_else(|| {
+                let mut departed = self.memory.departed.get(&number)?.clone();
+                if offset >= departed.offset {
+                    self.memory.departed.remove(&number);
+                } else {
+                    departed.finished = false;
+                }
+                Some(departed)
+            })
         });
         known.map(|mut known| {
             known.offset = offset;

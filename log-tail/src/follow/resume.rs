@@ -9,7 +9,6 @@ use std::{fmt::Display, path::Path};
 use super::{
     Follower, Identity, NameId, NotFollowable,
     copies::was_read,
-    files::FollowedFile,
     identity,
     memory::{Known, generation, is_packed},
     reader::Position,
@@ -38,6 +37,8 @@ impl Follower {
         let mut gap = None;
         let mut line = Vec::new();
         let mut present = None;
+        // The last file that may have been copied and truncated, and since when copies of it are unread.
+        let mut copied_file = None;
         for known in &list {
             let found = self.find_known(&path, known, &siblings);
             if found.is_none() && known.offset == 0 && !known.finished {
@@ -49,14 +50,17 @@ impl Follower {
             } else if found.is_none() {
                 self.memory.elsewhere.insert(known.identity, known.clone());
             }
-            match &found {
-                Some((file, None)) if self.file(*file).is_some_and(|file| *file.path == *path) => {
-                    present = Some((*file, known));
-                }
-                found => {
-                    let sibling = found.as_ref().and_then(|(_, sibling)| sibling.clone());
-                    since = Some(Since::generations(sibling, known));
-                }
+            let bearer = found.as_ref().filter(|(_, sibling)| sibling.is_none()).map(|(file, _)| *file);
+            let bearer = bearer.filter(|file| self.file(*file).is_some_and(|file| *file.path == *path));
+            let sibling = found.as_ref().and_then(|(_, sibling)| sibling.clone());
+            if bearer.is_some() {
+                present = bearer;
+            } else {
+                since = Some(Since::generations(sibling.clone(), known));
+            }
+            let has_copies = bearer.is_some() || (present.is_none() && sibling.is_some());
+            if let Some((file, _)) = found.as_ref().filter(|_| has_copies) {
+                copied_file = self.unread_copies(*file, known, sibling).map(|since| (*file, known, since));
             }
             if let (Some((file, _)), Some(number)) = (&found, known.copy_of)
                 && let Some(file) = self.file_mut(*file)
@@ -79,17 +83,23 @@ impl Follower {
             name.line.splice(0..0, line.into_iter().map(Bearer::File));
         }
         self.advance(id);
-        if let Some((file, known)) = present {
+        let unread_copies = copied_file.map(|(file, known, since)| {
+            let found = self.copies_made_since(&path, siblings.clone(), &since, (file, known), &list);
+            (file, since.time_ns, found)
+        });
+        if let Some(file) = present {
             // Nothing came after it but copies of it.
-            let goes_on = |file: &FollowedFile| file.waits_for > 0 || file.position.handed_on() > 0;
-            if known.offset == 0 {
-                self.expect_copies(file, &path, siblings, (known, known.looked_ns), &list);
-            } else if !self.file(file).is_some_and(goes_on) {
-                // What was read of it is in no copy, so nothing else tells which are of what it held later.
-                let seen_ns = known.seen_s.saturating_add(1).saturating_mul(1_000_000_000);
-                self.expect_copies(file, &path, siblings, (known, seen_ns), &list);
+            if let Some((_, since_ns, copies)) = unread_copies.filter(|(_, _, copies)| !copies.is_empty()) {
+                if let Some(file) = self.file_mut(file) {
+                    // Until they are followed, the next run is to find them.
+                    file.looked_ns = u64::try_from(since_ns).unwrap_or(0);
+                }
+                self.came_before(file, copies);
             }
         } else if let Some(since) = since {
+            if let Some((file, _, copies)) = unread_copies {
+                self.read_in_turn(file, copies, Position::at(0));
+            }
             let mut earlier = Vec::new();
             for found in self.generations_since(&path, siblings, &since, &list) {
                 let (position, number) = self.known_of(&path, &found);
@@ -110,27 +120,37 @@ impl Follower {
         true
     }
 
-    /// Nothing tells which are copies of a file but that they were made since it was known, in nanoseconds since 1970.
-    fn expect_copies(
+    /// Since when copies of a file are unread, where nothing but that tells which they are. `sibling`: where it bears the
+    /// name no more.
+    fn unread_copies(&self, id: FileId, known: &Known, sibling: Option<Sibling>) -> Option<Since> {
+        let time_ns = if known.offset == 0 {
+            known.looked_ns
+        } else if self.file(id).is_some_and(|file| file.waits_for > 0 || file.position.handed_on() > 0) {
+            return None;
+        } else {
+            // What was read of it is in no copy, so nothing else tells which are of what it held later.
+            known.seen_s.saturating_add(1).saturating_mul(1_000_000_000)
+        };
+        Some(Since { sibling, time_ns: time_ns.into(), is_for_copies: true })
+    }
+
+    /// The copies of a file that were made since, oldest first.
+    fn copies_made_since(
         &mut self,
-        id: FileId,
         path: &Path,
         siblings: Vec<Sibling>,
-        (known, since_ns): (&Known, u64),
+        since: &Since,
+        (id, known): (FileId, &Known),
         all: &[Known],
-    ) {
-        let since = Since { sibling: None, time_ns: since_ns.into(), is_for_copies: true };
-        let mut copies = self.generations_since(path, siblings, &since, all);
+    ) -> Vec<Found> {
+        let mut copies = self.generations_since(path, siblings, since, all);
+        let before = Position::known(known.offset, known.print.clone());
+        copies.retain(|copy| was_read(copy, &before) != Some(true));
         // One that was made of what it holds still is none of what it held. And one may have borne another followed name.
         copies.retain(|copy| {
             !self.memory.knows(copy.sibling.identity) && !self.is_of_present(id, &copy.content)
         });
-        let before = Position::known(known.offset, known.print.clone());
-        copies.retain(|copy| was_read(copy, &before) != Some(true));
-        let Some(file) = self.file_mut(id).filter(|_| !copies.is_empty()) else { return };
-        // Until they are followed, the next run is to find them.
-        file.looked_ns = since_ns;
-        self.came_before(id, copies);
+        copies
     }
 
     /// Where to read on in a generation that nobody knows by this name: it may have borne another followed one.
@@ -284,29 +304,32 @@ impl Follower {
 
 /// Those that the last run had not read.
 fn unread(siblings: &[Sibling], since: &Since, known: &[Known]) -> Vec<Sibling> {
-    // By its place among them; or by its time alone, because times that are too near, or of a file that is
-    // still written to, put it in the wrong place.
-    let last = since.sibling.as_ref().map(|last| siblings::newer_than(siblings, last).len());
-    let is_newer = |(at, sibling): &(usize, &Sibling)| {
-        let born_ns = sibling.born_ns.filter(|_| since.is_for_copies);
-        last.is_some_and(|newer| *at >= siblings.len() - newer)
-            || born_ns.unwrap_or(i128::MAX).min(sibling.modified_ns) >= since.time_ns
+    let last = since.sibling.as_ref();
+    let newer = last.map_or(&[][..], |last| siblings::newer_than(siblings, last));
+    let is_newer = |sibling: &Sibling| {
+        if since.is_for_copies {
+            let made_ns = sibling.born_ns.unwrap_or(i128::MAX).min(sibling.modified_ns);
+            return made_ns >= since.time_ns
+                && last.is_none_or(|file| siblings::is_older(siblings, sibling, file));
+        }
+        // By its place among them; or by its time alone, because times that are too near, or of a file that is
+        // still written to, put it in the wrong place.
+        newer.iter().any(|newer| newer.same_inode(sibling)) || sibling.modified_ns >= since.time_ns
     };
     // One that was read in the last run may have been compressed since, and is another inode now.
     let was_read = |sibling: &Sibling| {
         known.iter().any(|known| siblings::is_of(sibling, &known.print, known.offset).unwrap_or(false))
     };
-    let newer = siblings.iter().enumerate().filter(is_newer).map(|(_, sibling)| sibling);
-    newer.filter(|sibling| !was_read(sibling)).cloned().collect()
+    siblings.iter().filter(|sibling| is_newer(sibling) && !was_read(sibling)).cloned().collect()
 }
 
-/// After which file those that are not known came.
+/// After which file those that are not known came; or of which one they are copies.
 #[derive(Clone)]
 struct Since {
     sibling: Option<Sibling>,
     /// Or that were written to at this time or later, in nanoseconds since 1970.
     time_ns: i128,
-    /// And made then, too: nothing but copies is looked for.
+    /// And made then, too: nothing but copies is looked for. Where their file bears another name now, they were made before.
     is_for_copies: bool,
 }
 

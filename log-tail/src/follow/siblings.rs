@@ -7,6 +7,7 @@ mod name;
 mod search;
 
 use std::{
+    cmp::Ordering,
     ffi::{OsStr, OsString},
     fs::{self, File, Metadata},
     io::{self, ErrorKind, Read as _},
@@ -230,6 +231,13 @@ pub fn newer_than<'a>(siblings: &'a [Sibling], sibling: &Sibling) -> &'a [Siblin
         .rposition(|other| other.same_inode(sibling))
         .or_else(|| siblings.iter().rposition(|other| other.modified_ns <= sibling.modified_ns));
     &siblings[last.map_or(0, |last| last + 1)..]
+}
+
+/// Whether one of `siblings`, which [`rotated`] gave, is older than another, by its place among them and by its name.
+pub fn is_older(siblings: &[Sibling], sibling: &Sibling, than: &Sibling) -> bool {
+    let newer = newer_than(siblings, sibling);
+    newer.iter().any(|newer| newer.same_inode(than))
+        && sibling.generation.order(&than.generation, false) == Ordering::Less
 }
 
 /// The content of a sibling from its beginning on. `None` where its name bears another inode by now.

@@ -204,6 +204,7 @@ impl Follower {
         let tells = self.truncations_are_told(id);
         let Some(file) = self.files.get_mut(id.0 as usize) else { return };
         file.seen_bytes = to;
+        let known = file.known();
         file.looked_ns = memory::now_ns();
         let mut print = file.position.print.clone();
         print.truncate_to(to);
@@ -217,7 +218,7 @@ impl Follower {
         let before = std::mem::replace(&mut file.position, position);
         let path = file.source.path.display().to_string();
         let number = file.source.number;
-        self.memory.went_back(number, to);
+        self.memory.went_back(known, to);
         let unfinished = if rest_is_gone {
             self.read_copies(id, before)
         } else {

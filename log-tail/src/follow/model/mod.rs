@@ -163,6 +163,9 @@ fn schedules_that_failed_once_hold() {
     // And of what had been read nothing was taken.
     let copied = [Append(A, 1), Look(1), Append(A, 1), CopyTruncate(A), Look(2), Commit(2), Crash];
     holds(false, &copied);
+    // Renamed after it was copied, while nobody looked: it was read before its copy.
+    let copied = [AppendHalf(A), Look(0), CopyTruncate(A), Commit(0), Crash, AppendHalf(A), Shift(A)];
+    holds(false, &[&copied[..], &[Look(1), Restore(A), Append(A, 1)]].concat());
     // Truncated twice before anything was read in between.
     holds(false, &[Append(A, 2), Truncate(A, 32), Look(1), Truncate(A, 93), Look(1), Truncate(A, 0)]);
 }

@@ -35,13 +35,28 @@ fn an_offset_of_a_content_that_is_no_more_is_not_remembered() {
     };
     assert_eq!(offset(&mut follower, 11), Some(11));
     // Truncated twice before the output has taken what was read before that.
-    follower.memory.went_back(7, 6);
-    follower.memory.went_back(7, 4);
+    let known = follower.checkpoint(7, 11).unwrap();
+    follower.memory.went_back(known.clone(), 6);
+    follower.memory.went_back(known.clone(), 4);
     assert_eq!(offset(&mut follower, 11), Some(4));
     follower.back_acknowledged(7);
     assert_eq!(offset(&mut follower, 9), Some(4), "the second one is still on its way");
     follower.back_acknowledged(7);
     assert_eq!(offset(&mut follower, 9), Some(9));
+    let _ = follower.take_touched();
+    // To its beginning: what was known before leads to its copy, and is acknowledged further meanwhile.
+    follower.memory.went_back(known.clone(), 5);
+    follower.memory.went_back(Known { looked_ns: 1, ..known }, 0);
+    follower.memory.read_before(7, 8);
+    let before = follower.checkpoint(7, 9).unwrap();
+    assert_eq!((before.offset, before.looked_ns), (5, follower.file(FileId(0)).unwrap().looked_ns));
+    follower.back_acknowledged(7);
+    let before = follower.checkpoint(7, 3).unwrap();
+    assert_eq!((before.offset, before.looked_ns), (3, 1));
+    assert_eq!(follower.checkpoint(8, 0).map(|known| known.number), None);
+    follower.back_acknowledged(7);
+    assert_eq!(follower.take_touched(), [(8, None)], "its copy is known from now on");
+    assert_eq!(offset(&mut follower, 2), Some(2));
 }
 
 /// What one run leaves to the next, all of it acknowledged.
