@@ -1,6 +1,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    io::Write as _,
     num::NonZeroUsize,
     os::unix::fs::MetadataExt as _,
     path::PathBuf,
@@ -139,6 +140,49 @@ fn what_loses_its_name_while_a_run_starts_is_read() {
     store.run(&path, Duration::ZERO, Some(Box::new(move || fs::rename(from, other).unwrap())));
     assert_eq!(store.came, ["one\n"]);
     assert_eq!(store.missed_files, 0);
+}
+
+/// Copies of a file of which nothing had been read: the hints of what becomes of them are older than their listing.
+#[test]
+fn copies_that_move_while_a_run_starts_are_read_once() {
+    fn compress(plain: &Path, packed: &Path) {
+        let file = fs::File::create(packed).unwrap();
+        let mut encoder = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+        encoder.write_all(&fs::read(plain).unwrap()).unwrap();
+        encoder.finish().unwrap();
+        fs::remove_file(plain).unwrap();
+    }
+    let acts: [fn(&Path); 4] = [
+        |at| fs::rename(at.join("app.log.1"), at.join("app.log.2")).unwrap(),
+        |at| compress(&at.join("app.log.1"), &at.join("app.log.1.gz")),
+        |at| {
+            fs::rename(at.join("app.log.1"), at.join("app.log.2")).unwrap();
+            compress(&at.join("app.log.2"), &at.join("app.log.2.gz"));
+        },
+        |at| {
+            fs::rename(at.join("app.log.1"), at.join("app.log.2")).unwrap();
+            let log = at.join("app.log");
+            fs::copy(&log, at.join("app.log.1")).unwrap();
+            fs::write(&log, "").unwrap();
+            fs::write(&log, "three\n").unwrap();
+        },
+    ];
+    for (index, act) in acts.into_iter().enumerate() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("app.log");
+        fs::write(&path, "").unwrap();
+        let mut store = Store::default();
+        store.run(&path, Duration::ZERO, None);
+        std::thread::sleep(Duration::from_millis(10));
+        fs::write(&path, "one\n").unwrap();
+        fs::copy(&path, dir.path().join("app.log.1")).unwrap();
+        fs::write(&path, "two\n").unwrap();
+        let at = dir.path().to_owned();
+        store.run(&path, Duration::ZERO, Some(Box::new(move || act(&at))));
+        store.run(&path, Duration::ZERO, None);
+        let expected: &[&str] = if index == 3 { &["one\n", "two\n", "three\n"] } else { &["one\n", "two\n"] };
+        assert_eq!(store.came, expected, "{index}");
+    }
 }
 
 #[test]
