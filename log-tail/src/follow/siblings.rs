@@ -4,10 +4,10 @@
 //! Names only make a file a candidate; [`find`] believes nothing but content. Nothing is watched or kept.
 
 mod name;
+mod order;
 mod search;
 
 use std::{
-    cmp::Ordering,
     ffi::{OsStr, OsString},
     fs::{self, File, Metadata},
     io::{self, ErrorKind, Read as _},
@@ -19,9 +19,8 @@ use std::{
     time::UNIX_EPOCH,
 };
 
-pub use self::name::without_suffix;
 use self::name::{Family, Generation};
-pub use self::search::find;
+pub use self::{name::without_suffix, order::is_older, search::find};
 use super::{
     Identity,
     compressed::{HEAD_BYTES, Kind, Packed},
@@ -29,8 +28,6 @@ use super::{
     print::{Print, read_full},
 };
 
-/// Times as near as this say nothing about the order: a tick of a kernel built with HZ=250.
-const TICK_NS: i128 = 4_000_000;
 const SECOND_NS: i128 = 1_000_000_000;
 
 /// How often to look again where names moved while they were looked at: each is one rotation.
@@ -55,17 +52,6 @@ pub struct Sibling {
 impl Sibling {
     pub fn same_inode(&self, other: &Self) -> bool {
         self.identity == other.identity && self.born_ns == other.born_ns
-    }
-
-    /// Between which times it was modified, as far as its time can be believed: bzip2 and older tools keep
-    /// whole seconds only.
-    fn modified(&self) -> (i128, i128) {
-        let blur = if self.modified_ns % SECOND_NS == 0 { SECOND_NS - 1 } else { TICK_NS };
-        (self.modified_ns, self.modified_ns + blur)
-    }
-
-    fn clearly_older_than(&self, other: &Self) -> bool {
-        self.modified().1 < other.modified().0
     }
 }
 
@@ -172,8 +158,9 @@ pub fn begins(head: &[u8], file: &File) -> io::Result<bool> {
 /// The regular files beside `path`, and beside what it points to, that are named like generations of it,
 /// oldest first. A generation that is there both plain and compressed is listed once, plain.
 ///
-/// By modification time, which compressors keep; where times are too near to tell, by the dates or numbers
-/// in the names. A higher number is older, unless the times of the others say that numbers grow.
+/// By modification time, which compressors keep, but no later than one was born whose name says that it is newer; where
+/// times are too near to tell, by the dates or numbers in the names. A higher number is older, unless the times of the
+/// others say that numbers grow.
 ///
 /// # Errors
 /// The directory cannot be read. One that is missing has no files.
@@ -213,7 +200,7 @@ impl Listed {
         let twice: Vec<bool> = siblings.iter().map(|sibling| is_there_plain(sibling, &siblings)).collect();
         let mut twice = twice.into_iter();
         siblings.retain(|_| !twice.next().unwrap_or(false));
-        sort(&mut siblings);
+        order::sort(&mut siblings);
         Ok(Self { siblings, path: path.to_owned(), entries })
     }
 
@@ -231,13 +218,6 @@ pub fn newer_than<'a>(siblings: &'a [Sibling], sibling: &Sibling) -> &'a [Siblin
         .rposition(|other| other.same_inode(sibling))
         .or_else(|| siblings.iter().rposition(|other| other.modified_ns <= sibling.modified_ns));
     &siblings[last.map_or(0, |last| last + 1)..]
-}
-
-/// Whether one of `siblings`, which [`rotated`] gave, is older than another, by its place among them and by its name.
-pub fn is_older(siblings: &[Sibling], sibling: &Sibling, than: &Sibling) -> bool {
-    let newer = newer_than(siblings, sibling);
-    newer.iter().any(|newer| newer.same_inode(than))
-        && sibling.generation.order(&than.generation, false) == Ordering::Less
 }
 
 /// The content of a sibling from its beginning on. `None` where its name bears another inode by now.
@@ -414,40 +394,6 @@ fn is_there_plain(sibling: &Sibling, siblings: &[Sibling]) -> bool {
                 && without_suffix(&sibling.path).as_ref() == Some(&plain.path)
                 && !sibling.clearly_older_than(plain)
         })
-}
-
-fn sort(siblings: &mut [Sibling]) {
-    let growing = numbers_grow(siblings);
-    siblings.sort_by(|a, b| a.modified_ns.cmp(&b.modified_ns).then_with(|| a.path.cmp(&b.path)));
-    let mut from = 0;
-    while from < siblings.len() {
-        // All whose times may be the same, be it by way of each other.
-        let (mut to, mut latest) = (from + 1, siblings[from].modified().1);
-        while siblings.get(to).is_some_and(|next| next.modified().0 <= latest) {
-            latest = latest.max(siblings[to].modified().1);
-            to += 1;
-        }
-        // Stable: what the names do not tell apart stays in the order of times.
-        siblings[from..to].sort_by(|a, b| a.generation.order(&b.generation, growing));
-        from = to;
-    }
-}
-
-/// Whether a higher number is newer, by those neighbours in number whose times clearly differ.
-fn numbers_grow(siblings: &[Sibling]) -> bool {
-    let mut numbered: Vec<(u64, &Sibling)> =
-        siblings.iter().filter_map(|sibling| Some((sibling.generation.number()?, sibling))).collect();
-    numbered.sort_by_key(|(number, _)| *number);
-    let votes: i64 = numbered
-        .windows(2)
-        .filter(|pair| pair[0].0 < pair[1].0)
-        .map(|pair| match (pair[0].1, pair[1].1) {
-            (lower, higher) if lower.clearly_older_than(higher) => 1,
-            (lower, higher) if higher.clearly_older_than(lower) => -1,
-            _ => 0,
-        })
-        .sum();
-    votes > 0
 }
 
 #[cfg(test)]

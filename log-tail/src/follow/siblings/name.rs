@@ -62,6 +62,11 @@ impl Generation {
         }
     }
 
+    /// Whether names of both kinds say which is older.
+    pub fn is_alike(&self, other: &Self) -> bool {
+        self.rank() == other.rank()
+    }
+
     fn rank(&self) -> u8 {
         match self {
             Self::Date(_) => 0,

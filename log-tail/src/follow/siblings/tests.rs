@@ -276,6 +276,37 @@ fn the_siblings_of_what_a_symbolic_link_points_to_count_too() {
 }
 
 #[test]
+fn one_that_is_written_to_although_the_next_one_came_is_older_than_that() {
+    for (older, newer) in
+        [("app.log.2", "app.log.1"), ("app.log-20260101", "app.log-20260102"), ("app.log.9", "app.log.8")]
+    {
+        let place = Place::new();
+        for name in [older, newer, older] {
+            let mut file = File::options().create(true).append(true).open(place.path(name)).unwrap();
+            file.write_all(b"x\n").unwrap();
+            thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(place.names(), [older, newer]);
+        // Restored, they were all born at once, and in any order.
+        for (name, seconds) in [(newer, 2000), (older, 1000)] {
+            fs::remove_file(place.path(name)).unwrap();
+            place.write(name, b"x\n", seconds);
+            thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(place.names(), [older, newer]);
+    }
+    // Numbers that grow, the first one written to still.
+    let place = Place::new();
+    let names = ["app.log.1", "app.log.2", "app.log.3"];
+    for name in [names[0], names[1], names[2], names[0]] {
+        let mut file = File::options().create(true).append(true).open(place.path(name)).unwrap();
+        file.write_all(b"x\n").unwrap();
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(place.names(), names);
+}
+
+#[test]
 fn after_a_generation_was_compressed_those_that_are_newer_are_still_known() {
     let place = Place::new();
     place.write("app.log.2", &content(2), 2000);
