@@ -10,6 +10,8 @@
 //! Where every truncation is told, it is told between the copies that were made before and after it. So those that came
 //! after the last one that was made something of are left alone, whatever has become of the file meanwhile.
 
+mod before;
+
 use std::{
     ffi::OsStr,
     fs::File,
@@ -140,63 +142,6 @@ impl Follower {
         }
         self.successions.copies += 1;
         Some(Bearer::Copy(self.successions.copies))
-    }
-
-    /// These came beside a file before anybody listened, in this order, and are copies of it. They are read when it has its
-    /// turn.
-    pub(super) fn came_before(&mut self, id: FileId, mut copies: Vec<Found>) {
-        let Some((directory, _)) = self.beside(id) else {
-            // Nobody listens.
-            return self.read_in_turn(id, copies, Position::at(0));
-        };
-        let listened = FxHashSet::from_iter([directory]);
-        let mut tries = siblings::TRIES;
-        // What was told before they were listed is taken now; what is told later is of where they are then.
-        loop {
-            self.catch_up(&listened);
-            if self.are_there(directory, &copies) {
-                break;
-            }
-            tries -= 1;
-            if tries == 0 {
-                return self.read_in_turn(id, copies, Position::at(0));
-            }
-            self.look_where_they_are(id, &mut copies);
-        }
-        let mut last = self.successions.copies;
-        if let Some(file) = self.file_mut(id).filter(|file| file.copies.is_none()) {
-            file.copies = Copies::after(last);
-        }
-        let Some(directory) = self.directories.get_mut(directory) else { return };
-        for Found { sibling: copy, .. } in copies {
-            let Some(name) = copy.path.file_name() else { continue };
-            let entry = directory.entries.entry(directory.entry_name(name)).or_default();
-            if matches!(entry.bearer, None | Some(Bearer::Copy(_))) {
-                last += 1;
-                entry.bearer = Some(Bearer::Copy(last));
-            }
-        }
-        if let Some(file) = self.files.get_mut(id.0 as usize).filter(|_| last > self.successions.copies) {
-            (file.truncated, file.lost_is_least) = (true, true);
-        }
-        self.successions.copies = last;
-    }
-
-    fn are_there(&self, directory: DirectoryId, copies: &[Found]) -> bool {
-        let is_there = |Found { sibling: copy, .. }: &Found| {
-            let place = self.directories.get(directory)?.path.join(copy.path.file_name()?);
-            Some(Sibling::at(&place).ok()??.same_inode(copy))
-        };
-        copies.iter().all(|copy| is_there(copy) == Some(true))
-    }
-
-    fn look_where_they_are(&self, id: FileId, copies: &mut [Found]) {
-        let Some(path) = self.file(id).map(|file| &file.source.path) else { return };
-        for now in siblings::rotated(path).unwrap_or_default() {
-            if let Some(copy) = copies.iter_mut().find(|copy| copy.sibling.same_inode(&now)) {
-                copy.sibling = now;
-            }
-        }
     }
 
     /// A file went that nobody knows, for it was there before. One that came beside it is no copy, but what it was

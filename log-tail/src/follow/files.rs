@@ -405,7 +405,7 @@ impl FollowedFile {
     }
 
     /// All of its copies that were made up to this time have been told of.
-    fn looked_at(&mut self, now_ns: u64) {
+    pub fn looked_at(&mut self, now_ns: u64) {
         // One that was passed over may have been made within this tick. And the clock may have been set back.
         let is_near = self.looked_ns < now_ns.saturating_add(TICK_NS);
         self.looked_ns = if is_near { self.looked_ns.max(now_ns) } else { now_ns };

@@ -22,6 +22,8 @@ pub struct Interposed {
     inner: InotifyObserver,
     /// What happens as soon as this directory is listened to.
     pub on_directory: Option<(PathBuf, Act)>,
+    /// What happens before hints are asked for the first time.
+    pub on_drain: Option<Act>,
     /// While it is set, hints about names are lost, and nobody says so.
     pub is_deaf: Rc<Cell<bool>>,
     /// There is always a hint that is being made.
@@ -34,6 +36,7 @@ impl Interposed {
         Self {
             inner: InotifyObserver::new().unwrap(),
             on_directory: None,
+            on_drain: None,
             is_deaf: Rc::default(),
             is_telling: false,
         }
@@ -85,6 +88,9 @@ impl Observer for Interposed {
     }
 
     fn drain(&mut self, hints: &mut Vec<Hint>) -> io::Result<bool> {
+        if let Some(act) = self.on_drain.take() {
+            act();
+        }
         let more = self.inner.drain(hints)?;
         let is_deaf = self.is_deaf.get();
         hints.retain(|hint| !(is_deaf && matches!(hint, Hint::Entry { .. })));

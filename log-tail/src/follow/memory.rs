@@ -11,9 +11,8 @@ use std::{
 use nix::time::{ClockId, clock_gettime};
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use super::{
-    Follower, Identity, PatternId, compressed, files::FollowedFile, print::Print, siblings::without_suffix,
-};
+use super::{Follower, Identity, PatternId, compressed, print::Print, siblings::without_suffix};
+use crate::observe::FileId;
 
 /// What is known of a file from one run to the next.
 #[derive(Clone, Debug)]
@@ -36,7 +35,7 @@ pub struct Known {
     /// When it was last known to exist, in seconds since 1970.
     pub seen_s: u64,
     /// Copies that were made up to then are known, or hold nothing more that is to be read; in nanoseconds since 1970.
-    /// Says something where nothing was acknowledged of what the file holds.
+    /// Says something where nothing was acknowledged of what the file holds, or that is in no copy.
     pub looked_ns: u64,
     /// The number of the file that it is a copy of: it comes before that.
     pub copy_of: Option<u64>,
@@ -135,6 +134,16 @@ impl Follower {
         }
     }
 
+    /// What was known of a file in the last run stands for the time at which it was last looked at, too.
+    pub(super) fn looked_at_before(&mut self, id: FileId, known: &Known) {
+        for back in self.memory.backs.get_mut(&known.number).into_iter().flatten() {
+            back.before.looked_ns = known.looked_ns;
+        }
+        if let Some(file) = self.file_mut(id) {
+            file.looked_ns = known.looked_ns;
+        }
+    }
+
     /// What the last run knew; to be called before any name is added. Files are numbered from
     /// `next_number` on.
     pub fn remember(&mut self, known: Vec<Known>, next_number: u64) {
@@ -173,22 +182,32 @@ impl Follower {
             return None;
         }
         let backs = self.memory.backs.get(&number).into_iter().flatten();
-        // Of what lies behind these, nothing is left.
-        let least = backs.clone().map(|back| back.to).take_while(|to| *to > 0).min();
+        // Of what lies behind these, nothing is left, and no copy is read.
+        let leads_to_copies = |back: &Back| back.to == 0 || !back.copies.is_empty();
+        let least = backs.clone().take_while(|back| !leads_to_copies(back)).map(|back| back.to).min();
         let offset = least.map_or(offset, |least| offset.min(least));
-        let before = backs.clone().any(|back| back.to == 0).then(|| backs.clone().next()).flatten();
-        let known = before.map(|back| back.before.clone()).or_else(|| {
-            let live = self.by_number.get(&number).and_then(|id| self.file(*id)).map(FollowedFile::known);
-            live.or_else(|| {
-                let mut departed = self.memory.departed.get(&number)?.clone();
+        let first = backs.clone().next().filter(|_| backs.clone().any(leads_to_copies));
+        let before = first.map(|back| back.before.clone());
+        let id = self.by_number.get(&number).copied();
+        if let Some(file) = id.and_then(|id| self.file_mut(id)).filter(|_| before.is_none() && offset > 0) {
+            file.looked_at(now_ns());
+        }
+        let live = id.and_then(|id| self.file(id));
+        let known = match (before, live) {
+            (Some(before), live) => {
+                let located = live.map_or_else(|| before.located.clone(), |file| file.path.to_path_buf());
+                Some(Known { located, ..before })
+            }
+            (None, Some(live)) => Some(live.known()),
+            (None, None) => self.memory.departed.get(&number).cloned().map(|mut departed| {
                 if offset >= departed.offset {
                     self.memory.departed.remove(&number);
                 } else {
                     departed.finished = false;
                 }
-                Some(departed)
-            })
-        });
+                departed
+            }),
+        };
         known.map(|mut known| {
             known.offset = offset;
             known.print.truncate_to(offset);

@@ -360,10 +360,15 @@ impl Follower {
             }
         }
         let path = as_written(path);
-        if !meaning.file || self.by_path.contains_key(path) || identity::look(path).is_err() {
+        if !meaning.file || identity::look(path).is_err() {
             return;
         }
-        let name = self.insert_name(path, false);
+        let name = match self.by_path.get(path).copied() {
+            // Told of while another one was resumed, and not resumed itself.
+            Some(name) if start.is_some() && self.memory.by_path.contains_key(path) => name,
+            Some(_) => return,
+            None => self.insert_name(path, false),
+        };
         match start.map(|start| self.look_at(name, Some(start))) {
             None => {
                 self.doubtful.insert(name);

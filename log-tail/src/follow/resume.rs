@@ -9,6 +9,7 @@ use std::{fmt::Display, path::Path};
 use super::{
     Follower, Identity, NameId, NotFollowable,
     copies::was_read,
+    files::FollowedFile,
     identity,
     memory::{Known, generation, is_packed},
     reader::Position,
@@ -62,10 +63,12 @@ impl Follower {
             if let Some((file, _)) = found.as_ref().filter(|_| has_copies) {
                 copied_file = self.unread_copies(*file, known, sibling).map(|since| (*file, known, since));
             }
-            if let (Some((file, _)), Some(number)) = (&found, known.copy_of)
-                && let Some(file) = self.file_mut(*file)
-            {
-                file.passing.copy_of_number = Some(number);
+            if let Some((file, _)) = &found {
+                // Until copies are followed, the next run is to find them.
+                self.looked_at_before(*file, known);
+                if let Some(file) = self.file_mut(*file).filter(|_| known.copy_of.is_some()) {
+                    file.passing.copy_of_number = known.copy_of;
+                }
             }
             line.extend(found.map(|(file, _)| file));
         }
@@ -85,19 +88,15 @@ impl Follower {
         self.advance(id);
         let unread_copies = copied_file.map(|(file, known, since)| {
             let found = self.copies_made_since(&path, siblings.clone(), &since, (file, known), &list);
-            (file, since.time_ns, found)
+            (file, found)
         });
         if let Some(file) = present {
             // Nothing came after it but copies of it.
-            if let Some((_, since_ns, copies)) = unread_copies.filter(|(_, _, copies)| !copies.is_empty()) {
-                if let Some(file) = self.file_mut(file) {
-                    // Until they are followed, the next run is to find them.
-                    file.looked_ns = u64::try_from(since_ns).unwrap_or(0);
-                }
+            if let Some((_, copies)) = unread_copies.filter(|(_, copies)| !copies.is_empty()) {
                 self.came_before(file, copies);
             }
         } else if let Some(since) = since {
-            if let Some((file, _, copies)) = unread_copies {
+            if let Some((file, copies)) = unread_copies {
                 self.read_in_turn(file, copies, Position::at(0));
             }
             let mut earlier = Vec::new();
@@ -123,15 +122,13 @@ impl Follower {
     /// Since when copies of a file are unread, where nothing but that tells which they are. `sibling`: where it bears the
     /// name no more.
     fn unread_copies(&self, id: FileId, known: &Known, sibling: Option<Sibling>) -> Option<Since> {
-        let time_ns = if known.offset == 0 {
-            known.looked_ns
-        } else if self.file(id).is_some_and(|file| file.waits_for > 0 || file.position.handed_on() > 0) {
+        let is_known = |file: &FollowedFile| file.waits_for > 0 || file.position.handed_on() > 0;
+        if known.offset > 0 && self.file(id).is_some_and(is_known) {
             return None;
-        } else {
-            // What was read of it is in no copy, so nothing else tells which are of what it held later.
-            known.seen_s.saturating_add(1).saturating_mul(1_000_000_000)
-        };
-        Some(Since { sibling, time_ns: time_ns.into(), is_for_copies: true })
+        }
+        // Nothing was read of it; or what was is in no copy, so nothing else tells which are of what it held later.
+        let time_ns = known.looked_ns.into();
+        Some(Since { sibling, time_ns, is_for_copies: true })
     }
 
     /// The copies of a file that were made since, oldest first.
@@ -318,7 +315,11 @@ fn unread(siblings: &[Sibling], since: &Since, known: &[Known]) -> Vec<Sibling> 
     };
     // One that was read in the last run may have been compressed since, and is another inode now.
     let was_read = |sibling: &Sibling| {
-        known.iter().any(|known| siblings::is_of(sibling, &known.print, known.offset).unwrap_or(false))
+        // Most are what they were: no other content is to be looked at for those.
+        let (itself, others): (Vec<_>, Vec<_>) =
+            known.iter().partition(|known| known.identity == sibling.identity);
+        let is_it = |known: &Known| siblings::is_of(sibling, &known.print, known.offset).unwrap_or(false);
+        itself.into_iter().chain(others).any(is_it)
     };
     siblings.iter().filter(|sibling| is_newer(sibling) && !was_read(sibling)).cloned().collect()
 }

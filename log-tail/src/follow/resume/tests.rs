@@ -47,7 +47,8 @@ fn an_offset_of_a_content_that_is_no_more_is_not_remembered() {
     let _ = follower.take_touched();
     // To its beginning: what was known before leads to its copy, and is acknowledged further meanwhile.
     follower.memory.went_back(known.clone(), 5);
-    follower.memory.went_back(Known { looked_ns: 1, ..known }, 0);
+    assert_eq!(offset(&mut follower, 9), Some(5));
+    follower.memory.went_back(Known { looked_ns: 1, ..known.clone() }, 0);
     follower.memory.read_before(7, 8);
     let before = follower.checkpoint(7, 9).unwrap();
     assert_eq!((before.offset, before.looked_ns), (5, follower.file(FileId(0)).unwrap().looked_ns));
@@ -58,6 +59,10 @@ fn an_offset_of_a_content_that_is_no_more_is_not_remembered() {
     follower.back_acknowledged(7);
     assert_eq!(follower.take_touched(), [(8, None)], "its copy is known from now on");
     assert_eq!(offset(&mut follower, 2), Some(2));
+    // Not to its beginning, and with a copy all the same.
+    follower.memory.went_back(known, 5);
+    follower.memory.read_before(7, 9);
+    assert_eq!(offset(&mut follower, 9), Some(9));
 }
 
 /// What one run leaves to the next, all of it acknowledged.
@@ -152,22 +157,36 @@ fn copies_that_move_while_a_run_starts_are_read_once() {
         encoder.finish().unwrap();
         fs::remove_file(plain).unwrap();
     }
-    let acts: [fn(&Path); 4] = [
-        |at| fs::rename(at.join("app.log.1"), at.join("app.log.2")).unwrap(),
-        |at| compress(&at.join("app.log.1"), &at.join("app.log.1.gz")),
-        |at| {
-            fs::rename(at.join("app.log.1"), at.join("app.log.2")).unwrap();
+    fn copy_and_truncate(at: &Path, to: &str) {
+        fs::copy(at.join("app.log"), at.join(to)).unwrap();
+        fs::write(at.join("app.log"), "").unwrap();
+        fs::write(at.join("app.log"), "three\n").unwrap();
+    }
+    fn shift(at: &Path) {
+        fs::rename(at.join("app.log.1"), at.join("app.log.2")).unwrap();
+    }
+    type Does = fn(&Path);
+    // Each with whether it happens after they were listed, and before anybody asks for hints.
+    let acts: [(bool, Does); 8] = [
+        (false, shift),
+        (true, shift),
+        (false, |at| compress(&at.join("app.log.1"), &at.join("app.log.1.gz"))),
+        (true, |at| compress(&at.join("app.log.1"), &at.join("app.log.1.gz"))),
+        (false, |at| {
+            shift(at);
             compress(&at.join("app.log.2"), &at.join("app.log.2.gz"));
-        },
-        |at| {
-            fs::rename(at.join("app.log.1"), at.join("app.log.2")).unwrap();
-            let log = at.join("app.log");
-            fs::copy(&log, at.join("app.log.1")).unwrap();
-            fs::write(&log, "").unwrap();
-            fs::write(&log, "three\n").unwrap();
-        },
+        }),
+        (false, |at| {
+            shift(at);
+            copy_and_truncate(at, "app.log.1");
+        }),
+        (true, |at| {
+            shift(at);
+            copy_and_truncate(at, "app.log.1");
+        }),
+        (true, |at| copy_and_truncate(at, "app.log.2")),
     ];
-    for (index, act) in acts.into_iter().enumerate() {
+    for (index, (is_listed, act)) in acts.into_iter().enumerate() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("app.log");
         fs::write(&path, "").unwrap();
@@ -178,9 +197,16 @@ fn copies_that_move_while_a_run_starts_are_read_once() {
         fs::copy(&path, dir.path().join("app.log.1")).unwrap();
         fs::write(&path, "two\n").unwrap();
         let at = dir.path().to_owned();
-        store.run(&path, Duration::ZERO, Some(Box::new(move || act(&at))));
+        let act: Act = Box::new(move || act(&at));
+        let mut observer = Interposed::new();
+        if is_listed {
+            observer.on_drain = Some(act);
+        } else {
+            observer.on_directory = Some((dir.path().to_owned(), act));
+        }
+        store.run_with(&path, Duration::ZERO, observer);
         store.run(&path, Duration::ZERO, None);
-        let expected: &[&str] = if index == 3 { &["one\n", "two\n", "three\n"] } else { &["one\n", "two\n"] };
+        let expected: &[&str] = if index > 4 { &["one\n", "two\n", "three\n"] } else { &["one\n", "two\n"] };
         assert_eq!(store.came, expected, "{index}");
     }
 }
