@@ -8,10 +8,12 @@ mod burst;
 mod content;
 mod counts;
 mod figure;
+mod floor;
 mod follow;
 mod goal;
 mod idle;
 mod latency;
+mod memory;
 mod process;
 mod report;
 mod rival;
@@ -106,7 +108,7 @@ struct Benchmark {
     measure: fn(Plan) -> Result<Measured>,
 }
 
-const ALL: [Benchmark; 8] = [
+const ALL: [Benchmark; 9] = [
     Benchmark {
         name: "counts",
         what: "system calls, allocations and instructions: what does not depend on the machine's speed",
@@ -116,6 +118,11 @@ const ALL: [Benchmark; 8] = [
         name: "backfill",
         what: "a file of 10 million lines from its beginning, out of the page cache into a pipe",
         measure: backfill::measure,
+    },
+    Benchmark {
+        name: "memory",
+        what: "the most memory that reading takes, of a file of 10 million lines and of one of 100 GB",
+        measure: memory::measure,
     },
     Benchmark {
         name: "follow",

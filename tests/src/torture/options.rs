@@ -61,6 +61,10 @@ pub enum SubjectName {
     Tail,
     /// rsyslog's imfile
     Rsyslog,
+    /// Fluent Bit, where `$FLUENT_BIT` names it
+    FluentBit,
+    /// Vector, where `$VECTOR` names it
+    Vector,
 }
 
 /// As log-tail's `--backend` takes it.
