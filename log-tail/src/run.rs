@@ -338,6 +338,9 @@ impl Loop {
         self.metrics.rotations(RotationKind::Truncate).set(counts.truncated);
         self.metrics.files.set(self.follower.file_count() as u64);
         self.metrics.lag_bytes.set(self.follower.lag_bytes() + self.queue.len() as u64);
+        if let Some(progress) = &self.progress {
+            self.metrics.set_commits(progress.counters());
+        }
         if let Some(events) = self.follower.observer().and_then(|observer| observer.events()) {
             self.metrics.set_kernel_events(events);
         }

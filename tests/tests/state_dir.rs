@@ -166,10 +166,19 @@ fn a_state_directory_that_may_not_be_written_to_is_refused() {
 
 #[test]
 fn a_damaged_store_is_moved_aside_and_named_and_the_user_decides_where_to_start() {
-    for (args, expected) in [(&["--from", "end"], "3\n"), (&["--from", "beginning"], "1\n2\n3\n")] {
+    let wheres = [(&["--from", "end"], "3\n"), (&["--from", "beginning"], "1\n2\n3\n")];
+    for ((args, expected), is_killed) in wheres.into_iter().flat_map(|case| [(case, false), (case, true)]) {
         let (_place, log, state) = place();
         create(&log, "1\n");
-        run(keeping(&state, &log, &[]), "1\n");
+        if is_killed {
+            let tail = keeping(&state, &log, &[]).follow();
+            tail.wait_for_stdout("1\n");
+            state.wait_for_offset(&log, 2);
+            tail.signal(Signal::SIGKILL);
+            drop(tail.wait());
+        } else {
+            run(keeping(&state, &log, &[]), "1\n");
+        }
         let store = state.path().join("checkpoints.redb");
         let damaged: Vec<u8> = fs::read(&store).unwrap().iter().map(|byte| !byte).collect();
         fs::write(&store, &damaged).unwrap();

@@ -29,13 +29,19 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use crate::observe::{Backend, HintKind, ebpf::cost::Cost};
+use crate::{
+    observe::{Backend, HintKind, ebpf::cost::Cost},
+    state,
+};
 
 /// Upper bounds of the delivery histogram: 1 µs, 2 µs, ... 8.4 s.
 const DELIVERY_BUCKETS: u16 = 24;
 
 /// What becomes of the kernel's events.
 const EVENT_OUTCOMES: [&str; 4] = ["seen", "submitted", "coalesced", "dropped"];
+
+/// What becomes of a commit of the state.
+const COMMIT_OUTCOMES: [&str; 2] = ["durable", "failed"];
 
 /// How a name came to mean another inode, or an inode another content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +139,8 @@ pub struct Metrics {
     pub files: Level,
     /// Bytes in followed files that are still to be read.
     pub lag_bytes: Level,
+    commit_age: Level,
+    commits: Labelled,
     hints: Labelled,
     kernel_events: Labelled,
     rotations: Labelled,
@@ -178,6 +186,8 @@ impl Metrics {
             sweeps: Total::default(),
             files: Level::default(),
             lag_bytes: Level::default(),
+            commit_age: Level::default(),
+            commits: Labelled::new("outcome", COMMIT_OUTCOMES),
             hints: Labelled::new("kind", HintKind::ALL.map(HintKind::word)),
             kernel_events: Labelled::new("outcome", EVENT_OUTCOMES),
             rotations: Labelled::new("kind", RotationKind::ALL.map(RotationKind::word)),
@@ -204,6 +214,8 @@ impl Metrics {
             sweeps,
             files,
             lag_bytes,
+            commit_age: _,
+            commits: _,
             hints,
             kernel_events: _,
             rotations,
@@ -278,7 +290,26 @@ impl Metrics {
             "Sweeps that looked at the size of every followed file",
             sweeps.0.clone(),
         );
+        self.register_state();
         self.register_kernel();
+    }
+
+    /// How what was acknowledged is kept.
+    fn register_state(&mut self) {
+        let Self { registry, commits, commit_age, .. } = self;
+        registry.register(
+            "state_commits",
+            "Commits of the state, by outcome: durable, or failed and to be tried again, as when the disk is full. Only \
+             with --state-dir",
+            commits.family.clone(),
+        );
+        registry.register_with_unit(
+            "state_commit_age",
+            "Seconds since the last commit that was durable: a crash repeats what came out since. It grows while \
+             nothing comes out, too",
+            Unit::Seconds,
+            commit_age.0.clone(),
+        );
     }
 
     /// What the kernel program did, and what it costs.
@@ -322,6 +353,15 @@ impl Metrics {
     #[must_use]
     pub fn rotations(&self, kind: RotationKind) -> Total {
         self.rotations.of(kind.word())
+    }
+
+    /// How often the state was committed, and when last.
+    pub fn set_commits(&self, counters: state::Counters) {
+        let state::Counters { commits, failures, last_commit } = counters;
+        for (outcome, total) in COMMIT_OUTCOMES.into_iter().zip([commits, failures]) {
+            self.commits.of(outcome).set(total);
+        }
+        self.commit_age.set(last_commit.map_or(0, |at| at.elapsed().as_secs()));
     }
 
     /// The kernel program's counters, summed over all CPUs.

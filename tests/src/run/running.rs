@@ -182,6 +182,15 @@ impl Running {
         }));
     }
 
+    /// One more than the highest number of a writer that was counted so far.
+    ///
+    /// # Panics
+    /// Where lines are not counted.
+    #[must_use]
+    pub fn reached(&self, writer: &str) -> u64 {
+        self.heard.lock().account.as_ref().expect("lines are counted").reached(writer)
+    }
+
     /// Waits until so many different lines were counted, however often.
     #[track_caller]
     pub fn wait_until_progress(&self, lines: u64) {

@@ -83,6 +83,11 @@ impl Store {
     }
 
     fn run_with(&mut self, path: &Path, time: Duration, observer: Interposed) {
+        self.run_all(time, observer, |follower| drop(follower.add_name(path)));
+    }
+
+    /// `add`: has the follower follow names or patterns.
+    fn run_all(&mut self, time: Duration, observer: Interposed, add: impl FnOnce(&mut Follower)) {
         let settings = FollowSettings {
             start: Start::LastBytes(0),
             max_line_bytes: NonZeroUsize::new(1024).unwrap(),
@@ -91,7 +96,7 @@ impl Store {
         let mut follower = Follower::new(settings, Some(Box::new(observer)));
         let next = self.known.keys().next_back().map_or(0, |last| last + 1);
         follower.remember(self.known.values().cloned().collect(), next);
-        let _ = follower.add_name(path);
+        add(&mut follower);
         follower.begin();
         let until = Instant::now() + time;
         let mut reached = BTreeMap::new();
@@ -208,6 +213,47 @@ fn copies_that_move_while_a_run_starts_are_read_once() {
         store.run(&path, Duration::ZERO, None);
         let expected: &[&str] = if index > 4 { &["one\n", "two\n", "three\n"] } else { &["one\n", "two\n"] };
         assert_eq!(store.came, expected, "{index}");
+    }
+}
+
+/// Hints are taken while the first name is resumed, because of its copy.
+#[test]
+fn a_name_that_is_rotated_while_another_one_is_resumed_is_resumed_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    for name in ["a.log", "b.log"] {
+        fs::write(at(name), "").unwrap();
+    }
+    let mut store = Store::default();
+    let mut run = |observer| {
+        let pattern = dir.path().join("*.log");
+        store.run_all(Duration::ZERO, observer, |follower| drop(follower.add_pattern(&pattern)));
+        store.came.clone()
+    };
+    assert!(run(Interposed::new()).is_empty());
+    std::thread::sleep(Duration::from_millis(10));
+    for name in ["a.log", "b.log"] {
+        fs::write(at(name), format!("first of {name}\n")).unwrap();
+        fs::copy(at(name), at(&format!("{name}.1"))).unwrap();
+        fs::write(at(name), format!("second of {name}\n")).unwrap();
+    }
+    let mut observer = Interposed::new();
+    let names = [at("a.log"), at("b.log")];
+    observer.on_drain = Some(Box::new(move || {
+        for log in &names {
+            fs::rename(log.with_extension("log.1"), log.with_extension("log.2")).unwrap();
+            fs::rename(log, log.with_extension("log.1")).unwrap();
+            fs::write(log, format!("third of {}\n", log.file_name().unwrap().display())).unwrap();
+        }
+    }));
+    run(observer);
+    let came = run(Interposed::new());
+    for name in ["a.log", "b.log"] {
+        let of_it: Vec<&String> = came.iter().filter(|line| line.contains(name)).collect();
+        assert_eq!(
+            of_it,
+            [&format!("first of {name}\n"), &format!("second of {name}\n"), &format!("third of {name}\n")]
+        );
     }
 }
 

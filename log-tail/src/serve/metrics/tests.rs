@@ -37,6 +37,9 @@ fn every_series_but_the_backend_is_there_from_the_start() {
             "log_tail_lost_bytes_total{reason=\"truncated\"} 0",
             "log_tail_missed_files_total 0",
             "log_tail_sweeps_total 0",
+            "log_tail_state_commits_total{outcome=\"durable\"} 0",
+            "log_tail_state_commits_total{outcome=\"failed\"} 0",
+            "log_tail_state_commit_age_seconds 0",
         ],
     );
     assert!(!page.contains("backend_info"));
@@ -57,6 +60,8 @@ fn every_family_has_its_type_its_unit_and_a_help_text() {
         ("write_to_deliver_seconds", "histogram"),
         ("wakeups", "counter"),
         ("hints", "counter"),
+        ("state_commits", "counter"),
+        ("state_commit_age_seconds", "gauge"),
         ("kernel_events", "counter"),
         ("kernel_events_skipped", "counter"),
         ("rotations", "counter"),
