@@ -37,10 +37,15 @@ impl Follower {
             }
             self.look_where_they_are(id, &mut copies);
         }
-        // They are open. What becomes of their names is nothing more that is to be read.
-        let names = copies.iter().filter_map(|copy| copy.sibling.path.file_name());
+        // They are open. What becomes of their names is nothing more that is to be read, unless another has come there.
         if let Some(directory) = self.directories.get_mut(place) {
-            names.for_each(|name| bear(directory, name, OLD));
+            for Found { sibling: copy, .. } in &copies {
+                let Some(name) = copy.path.file_name() else { continue };
+                let there = Sibling::at(&directory.path.join(name)).ok().flatten();
+                if there.is_none_or(|there| there.same_inode(copy)) {
+                    bear(directory, name, OLD);
+                }
+            }
         }
         self.read_in_turn(id, copies, Position::at(0));
     }
@@ -70,7 +75,13 @@ impl Follower {
         let listed = copies.iter().filter_map(|copy| copy.sibling.path.file_name());
         let listed: Vec<Arc<OsStr>> = listed.map(|name| directory.entry_name(name)).collect();
         let told = told_of(directory, original, &|number| of_it.is_none() || of_it.contains(number));
-        let told = told.into_iter().filter(|name| !listed.contains(name)).collect::<Vec<_>>();
+        let is_listed = |name: &OsStr| listed.iter().any(|listed| **listed == *name);
+        // What a listed one is being compressed to is that one.
+        let packed_from = |name: &OsStr| siblings::without_suffix(name.as_ref());
+        let is_new = |name: &Arc<OsStr>| {
+            !is_listed(name) && !packed_from(name).is_some_and(|plain| is_listed(plain.as_os_str()))
+        };
+        let told: Vec<_> = told.into_iter().filter(is_new).collect();
         for (number, name) in (last + 1..).zip(listed.iter().chain(&told)) {
             bear(directory, name, number);
             self.successions.copies = number;

@@ -155,11 +155,14 @@ fn what_loses_its_name_while_a_run_starts_is_read() {
 /// Copies of a file of which nothing had been read: the hints of what becomes of them are older than their listing.
 #[test]
 fn copies_that_move_while_a_run_starts_are_read_once() {
-    fn compress(plain: &Path, packed: &Path) {
-        let file = fs::File::create(packed).unwrap();
+    fn pack(plain: &Path) {
+        let file = fs::File::create(plain.with_added_extension("gz")).unwrap();
         let mut encoder = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
         encoder.write_all(&fs::read(plain).unwrap()).unwrap();
         encoder.finish().unwrap();
+    }
+    fn compress(plain: &Path) {
+        pack(plain);
         fs::remove_file(plain).unwrap();
     }
     fn copy_and_truncate(at: &Path, to: &str) {
@@ -172,14 +175,14 @@ fn copies_that_move_while_a_run_starts_are_read_once() {
     }
     type Does = fn(&Path);
     // Each with whether it happens after they were listed, and before anybody asks for hints.
-    let acts: [(bool, Does); 8] = [
+    let acts: [(bool, Does); 10] = [
         (false, shift),
         (true, shift),
-        (false, |at| compress(&at.join("app.log.1"), &at.join("app.log.1.gz"))),
-        (true, |at| compress(&at.join("app.log.1"), &at.join("app.log.1.gz"))),
+        (false, |at| compress(&at.join("app.log.1"))),
+        (true, |at| compress(&at.join("app.log.1"))),
         (false, |at| {
             shift(at);
-            compress(&at.join("app.log.2"), &at.join("app.log.2.gz"));
+            compress(&at.join("app.log.2"));
         }),
         (false, |at| {
             shift(at);
@@ -190,6 +193,23 @@ fn copies_that_move_while_a_run_starts_are_read_once() {
             copy_and_truncate(at, "app.log.1");
         }),
         (true, |at| copy_and_truncate(at, "app.log.2")),
+        // It was compressed, that was shifted, and the next one was copied.
+        (true, |at| {
+            fs::remove_file(at.join("app.log.1")).unwrap();
+            copy_and_truncate(at, "app.log.1");
+        }),
+        // It is being compressed, and the file is empty when it was read.
+        (false, |at| {
+            pack(&at.join("app.log.1"));
+            fs::write(at.join("app.log"), "").unwrap();
+            let at = at.to_owned();
+            std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(50));
+                fs::remove_file(at.join("app.log.1")).unwrap();
+                std::thread::sleep(Duration::from_millis(10));
+                fs::write(at.join("app.log"), "two\n").unwrap();
+            });
+        }),
     ];
     for (index, (is_listed, act)) in acts.into_iter().enumerate() {
         let dir = tempfile::tempdir().unwrap();
@@ -209,9 +229,10 @@ fn copies_that_move_while_a_run_starts_are_read_once() {
         } else {
             observer.on_directory = Some((dir.path().to_owned(), act));
         }
-        store.run_with(&path, Duration::ZERO, observer);
+        store.run_with(&path, Duration::from_millis(200), observer);
         store.run(&path, Duration::ZERO, None);
-        let expected: &[&str] = if index > 4 { &["one\n", "two\n", "three\n"] } else { &["one\n", "two\n"] };
+        let expected: &[&str] =
+            if (5..9).contains(&index) { &["one\n", "two\n", "three\n"] } else { &["one\n", "two\n"] };
         assert_eq!(store.came, expected, "{index}");
     }
 }
