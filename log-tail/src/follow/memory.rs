@@ -112,6 +112,16 @@ impl Memory {
         }
     }
 
+    /// What stands for a file in which reading went back until that is acknowledged, where that leads to copies; and of
+    /// what is acknowledged, how much there is still.
+    fn before(&self, number: u64, offset: u64) -> (Option<Known>, u64) {
+        let backs = self.backs.get(&number).into_iter().flatten();
+        let leads_to_copies = |back: &Back| back.to == 0 || !back.copies.is_empty();
+        let least = backs.clone().take_while(|back| !leads_to_copies(back)).map(|back| back.to).min();
+        let first = backs.clone().next().filter(|_| backs.clone().any(leads_to_copies));
+        (first.map(|back| back.before.clone()), least.map_or(offset, |least| offset.min(least)))
+    }
+
     /// A copy is read before a file in which reading went back.
     pub fn read_before(&mut self, number: u64, copy: u64) {
         if let Some(back) = self.backs.get_mut(&number).and_then(VecDeque::back_mut) {
@@ -181,13 +191,7 @@ impl Follower {
         if self.memory.copies.contains(&number) {
             return None;
         }
-        let backs = self.memory.backs.get(&number).into_iter().flatten();
-        // Of what lies behind these, nothing is left, and no copy is read.
-        let leads_to_copies = |back: &Back| back.to == 0 || !back.copies.is_empty();
-        let least = backs.clone().take_while(|back| !leads_to_copies(back)).map(|back| back.to).min();
-        let offset = least.map_or(offset, |least| offset.min(least));
-        let first = backs.clone().next().filter(|_| backs.clone().any(leads_to_copies));
-        let before = first.map(|back| back.before.clone());
+        let (before, offset) = self.memory.before(number, offset);
         let id = self.by_number.get(&number).copied();
         if let Some(file) = id.and_then(|id| self.file_mut(id)).filter(|_| before.is_none() && offset > 0) {
             file.looked_at(now_ns());

@@ -41,8 +41,7 @@ impl Follower {
         if let Some(directory) = self.directories.get_mut(place) {
             for Found { sibling: copy, .. } in &copies {
                 let Some(name) = copy.path.file_name() else { continue };
-                let there = Sibling::at(&directory.path.join(name)).ok().flatten();
-                if there.is_none_or(|there| there.same_inode(copy)) {
+                if now_at(directory, name).is_none_or(|now| now.same_inode(copy)) {
                     bear(directory, name, OLD);
                 }
             }
@@ -51,11 +50,9 @@ impl Follower {
     }
 
     fn are_there(&self, directory: DirectoryId, copies: &[Found]) -> bool {
-        let is_there = |Found { sibling: copy, .. }: &Found| {
-            let place = self.directories.get(directory)?.path.join(copy.path.file_name()?);
-            Some(Sibling::at(&place).ok()??.same_inode(copy))
-        };
-        copies.iter().all(|copy| is_there(copy) == Some(true))
+        let Some(directory) = self.directories.get(directory) else { return false };
+        let is_there = |copy: &Sibling| Some(now_at(directory, copy.path.file_name()?)?.same_inode(copy));
+        copies.iter().all(|copy| is_there(&copy.sibling) == Some(true))
     }
 
     fn look_where_they_are(&self, id: FileId, copies: &mut [Found]) {
@@ -74,14 +71,8 @@ impl Follower {
         let Some(directory) = self.directories.get_mut(place) else { return };
         let listed = copies.iter().filter_map(|copy| copy.sibling.path.file_name());
         let listed: Vec<Arc<OsStr>> = listed.map(|name| directory.entry_name(name)).collect();
-        let told = told_of(directory, original, &|number| of_it.is_none() || of_it.contains(number));
-        let is_listed = |name: &OsStr| listed.iter().any(|listed| **listed == *name);
-        // What a listed one is being compressed to is that one.
-        let packed_from = |name: &OsStr| siblings::without_suffix(name.as_ref());
-        let is_new = |name: &Arc<OsStr>| {
-            !is_listed(name) && !packed_from(name).is_some_and(|plain| is_listed(plain.as_os_str()))
-        };
-        let told: Vec<_> = told.into_iter().filter(is_new).collect();
+        let is_its = |number: u64| number > OLD && (of_it.is_none() || of_it.contains(number));
+        let told = told_of(directory, original, &listed, &is_its);
         for (number, name) in (last + 1..).zip(listed.iter().chain(&told)) {
             bear(directory, name, number);
             self.successions.copies = number;
@@ -95,23 +86,34 @@ impl Follower {
     }
 }
 
-/// The entries that bear copies of what bore this name, of those numbers, in the order in which they came. One that is
-/// there plain and compressed is listed once.
-fn told_of(directory: &Directory, original: &OsStr, is_its: &dyn Fn(u64) -> bool) -> Vec<Arc<OsStr>> {
+/// The entries that bear copies of what bore this name, of those numbers and not listed, in the order in which they came.
+/// What one of either is being compressed to is that one.
+fn told_of(
+    directory: &Directory,
+    original: &OsStr,
+    listed: &[Arc<OsStr>],
+    is_its: &dyn Fn(u64) -> bool,
+) -> Vec<Arc<OsStr>> {
     let number_of = |name: &OsStr| match directory.entries.get(name)?.bearer {
         Some(Bearer::Copy(number)) => Some(number),
         _ => None,
     };
+    let is_listed = |name: &OsStr| listed.iter().any(|listed| **listed == *name);
+    let is_known = |name: &OsStr| is_listed(name) || number_of(name).is_some();
     let is_packed = |name: &OsStr| {
-        siblings::without_suffix(name.as_ref()).is_some_and(|plain| number_of(plain.as_os_str()).is_some())
+        siblings::without_suffix(name.as_ref()).is_some_and(|plain| is_known(plain.as_os_str()))
     };
-    let mut told: Vec<(u64, Arc<OsStr>)> = Vec::new();
-    for name in directory.entries.keys().filter(|name| siblings::is_generation(name, original)) {
-        let number = number_of(name).filter(|number| *number > OLD && is_its(*number));
-        told.extend(number.filter(|_| !is_packed(name)).map(|number| (number, Arc::clone(name))));
-    }
+    let names = directory.entries.keys().filter(|name| siblings::is_generation(name, original));
+    let mut told: Vec<(u64, &Arc<OsStr>)> = names
+        .filter(|name| !is_listed(name) && !is_packed(name))
+        .filter_map(|name| Some((number_of(name).filter(|number| is_its(*number))?, name)))
+        .collect();
     told.sort_unstable();
-    told.into_iter().map(|(_, name)| name).collect()
+    told.into_iter().map(|(_, name)| Arc::clone(name)).collect()
+}
+
+fn now_at(directory: &Directory, name: &OsStr) -> Option<Sibling> {
+    Sibling::at(&directory.path.join(name)).ok().flatten()
 }
 
 /// The entry bears a copy of this number; and so does what that is being compressed to.
