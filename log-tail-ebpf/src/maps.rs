@@ -6,15 +6,22 @@
 //! both miss each other's store unless a full barrier stands between the two on both sides (Dekker's
 //! pattern). The reader's is its atomic swap. Here there are two ways:
 //!
-//! * [`Ring::Exchange`], kernels from 5.12: `xchg` is a full barrier on every architecture
-//!   (Documentation/bpf/standardization/instruction-set.rst, "fully ordered").
+//! * [`Ring::Exchange`], kernels from 5.12: `xchg` is a full barrier on every architecture ([set], "fully ordered";
+//!   [jit]: on x86 an `xchg` with memory, which locks).
 //! * [`Ring::Plain`], older kernels, whose verifier knows no `xchg`: a plain load, then a plain store.
 //!   The hook runs after the write has dropped the inode's lock, and `up_write` is a locked read-modify-write
-//!   (kernel/locking/rwsem.c, `__up_write`: `atomic_long_fetch_add_release`), which on x86 orders every
-//!   earlier store before every later load. Direct I/O that ends after its system call drops `i_dio_count` with a
-//!   locked instruction after the size was set (fs/iomap/direct-io.c, `iomap_dio_complete`: `inode_dio_end`), and its
-//!   hooks run after that. Kernels that old run fexit programs on x86 alone (arm64 from
+//!   ([rwsem], `__up_write`: `atomic_long_fetch_add_release`; [atomic], `arch_atomic64_fetch_add`: `lock xadd`), which on
+//!   x86 orders every earlier store before every later load ([barriers], "memory operations"). Direct I/O that ends after
+//!   its system call drops `i_dio_count` with a locked instruction after the size was set ([dio], `iomap_dio_complete`:
+//!   `inode_dio_end`), and its hooks run after that. Kernels that old run fexit programs on x86 alone (arm64 from
 //!   6.0). Two writers may both find `rung` clear: the second hint is answered for nothing.
+//!
+//! [set]: https://github.com/torvalds/linux/blob/v6.12/Documentation/bpf/standardization/instruction-set.rst
+//! [jit]: https://github.com/torvalds/linux/blob/v5.12/arch/x86/net/bpf_jit_comp.c
+//! [rwsem]: https://github.com/torvalds/linux/blob/v5.10/kernel/locking/rwsem.c
+//! [atomic]: https://github.com/torvalds/linux/blob/v5.10/arch/x86/include/asm/atomic64_64.h
+//! [barriers]: https://github.com/torvalds/linux/blob/v5.10/Documentation/memory-barriers.txt
+//! [dio]: https://github.com/torvalds/linux/blob/v5.10/fs/iomap/direct-io.c
 
 use core::intrinsics::{AtomicOrdering, atomic_xadd, atomic_xchg};
 
