@@ -45,9 +45,21 @@ pub struct One<'a> {
     /// The Kubernetes pod's uid.
     #[serde(skip_serializing_if = "Option::is_none")]
     pod: Option<&'a str>,
+    /// What the pod is called, where the file's path says so.
+    #[serde(flatten)]
+    pod_called: Called<'a>,
     /// Who stands between the writer and the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     via: Option<Via>,
+}
+
+/// A pod's name and what it is in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+struct Called<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    namespace: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pod_name: Option<&'a str>,
 }
 
 /// Who wrote for somebody else.
@@ -84,6 +96,7 @@ impl<'a> ByWhom<'a> {
             cgroup: cgroup.map(|cgroup| cgroup.path.as_str()),
             container: named.id.or_else(|| cgroup?.container.as_deref()),
             pod: named.pod.or_else(|| cgroup?.pod.as_deref()),
+            pod_called: named.called,
             via,
         }))
     }
@@ -94,24 +107,30 @@ impl<'a> ByWhom<'a> {
 struct Container<'a> {
     id: Option<&'a str>,
     pod: Option<&'a str>,
+    called: Called<'a>,
 }
 
 impl<'a> Container<'a> {
     /// What the path says: `…/containers/ID/ID-json.log` (docker), `…/containers/POD_NAMESPACE_NAME-ID.log` and
-    /// `…/pods/NAMESPACE_POD_UID/NAME/N.log` (kubelet).
+    /// `…/pods/NAMESPACE_POD_UID/NAME/N.log` (kubelet). Nothing that Kubernetes names has an underscore in it.
     fn of(path: &'a Path) -> Option<Self> {
         let mut above = path.ancestors().skip(1).filter_map(|folder| folder.file_name()?.to_str());
         let name = path.file_name().and_then(OsStr::to_str)?.strip_suffix(".log")?;
         let parent = above.next()?;
         if parent == "containers" {
-            let (_, id) = name.rsplit_once('-')?;
-            return is_container_id(id).then_some(Self { id: Some(id), pod: None });
+            let (before, id) = name.rsplit_once('-')?;
+            let called = match before.split('_').collect::<Vec<_>>()[..] {
+                [pod, namespace, _] => Called { namespace: Some(namespace), pod_name: Some(pod) },
+                _ => Called::default(),
+            };
+            return is_container_id(id).then_some(Self { id: Some(id), pod: None, called });
         }
         if is_container_id(parent) && name.strip_suffix("-json") == Some(parent) {
-            return Some(Self { id: Some(parent), pod: None });
+            return Some(Self { id: Some(parent), ..Self::default() });
         }
-        let (_, uid) = above.next()?.rsplit_once('_')?;
-        (above.next() == Some("pods") && is_pod_uid(uid)).then_some(Self { id: None, pod: Some(uid) })
+        let [namespace, pod, uid] = above.next()?.split('_').collect::<Vec<_>>()[..] else { return None };
+        let called = Called { namespace: Some(namespace), pod_name: Some(pod) };
+        (above.next() == Some("pods") && is_pod_uid(uid)).then_some(Self { id: None, pod: Some(uid), called })
     }
 }
 
@@ -156,10 +175,13 @@ mod tests {
             (format!("/var/log/containers/web-0_default_nginx-{ID}.log"), Some(ID), None),
             (format!("/var/log/pods/default_web-0_{POD}/nginx/0.log"), None, Some(POD)),
         ] {
+            let called = (!path.contains("docker")).then_some(("default", "web-0"));
             let json: serde_json::Value = serde_json::from_str(&json(&shim, &path)).unwrap();
             assert_eq!(json["via"], "shim", "{path}");
             assert_eq!(json.get("container").and_then(|id| id.as_str()), container, "{path}");
             assert_eq!(json.get("pod").and_then(|uid| uid.as_str()), pod, "{path}");
+            let text = |field: &str| json.get(field).and_then(|text| text.as_str());
+            assert_eq!(text("namespace").zip(text("pod_name")), called, "{path}");
         }
         for path in ["/var/log/app.log", "/srv/containers/app-1.log", "/srv/pods/a_b_c/d/0.log"] {
             assert!(!json(&shim, path).contains("via"), "{path}");
