@@ -2,11 +2,14 @@
 
 use std::{
     fs,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
     path::Path,
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicI32, Ordering},
 };
 
 use log_tail_tests::{backend::is_ebpf_or_skip, cgroup::Hierarchy, prelude::*};
+use nix::unistd::gettid;
 use serde_json::Value;
 
 /// Processes that write at once, and lines that each writes.
@@ -15,6 +18,9 @@ const LINES: usize = 300;
 
 /// How often that is tried.
 const ROUNDS: usize = 8;
+
+/// Another user than root.
+const NOBODY: u32 = 65534;
 
 /// A shell that writes lines that begin with its own process's id; each line is one write(2).
 fn shell(path: &Path, lines: u64) -> Child {
@@ -92,6 +98,67 @@ fn named_where_many_write_at_once() -> usize {
     println!("of {} lines, {right} had their writer named, {several} came from several", records.len());
     tail.terminate();
     right
+}
+
+#[test]
+fn another_user_a_thread_and_several_processes_are_told_apart() {
+    if !is_ebpf_or_skip("another_user_a_thread_and_several_processes_are_told_apart") {
+        return;
+    }
+    let place = Place::new();
+    let log = place.path("app.log");
+    create(&log, "");
+    fs::set_permissions(&log, fs::Permissions::from_mode(0o666)).unwrap();
+    fs::set_permissions(place.dir(), fs::Permissions::from_mode(0o755)).unwrap();
+    let tail = tail(&log);
+    let mut came = 0;
+    // While it stands still, what is read at once was told by then: but for what it was about to read when it stopped.
+    let mut record_of = |write: &dyn Fn()| {
+        for _ in 0..10 {
+            tail.hold_still();
+            write();
+            tail.go_on();
+            came += 1;
+            let record = tail.wait_for_records(came)[came - 1].clone();
+            if !record["writer"].is_null() {
+                return record;
+            }
+        }
+        panic!("in none of ten times the writer was told");
+    };
+    let by = |uid: u32, script: &str| {
+        let script = format!("{script} >> '{}'", log.display());
+        let status = Command::new("sh").arg("-c").arg(script).uid(uid).status();
+        assert!(status.expect("a shell").success());
+    };
+
+    let record = record_of(&|| by(NOBODY, "echo another user"));
+    assert_eq!(
+        (&record["writer"]["uid"], &record["writer"]["comm"]),
+        (&NOBODY.into(), &"sh".into()),
+        "{record}"
+    );
+
+    let thread = AtomicI32::new(0);
+    let record = record_of(&|| {
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                thread.store(gettid().as_raw(), Ordering::Relaxed);
+                append(&log, "a thread\n");
+            });
+        });
+    });
+    let writer = &record["writer"];
+    let thread = thread.into_inner();
+    assert_eq!((&writer["pid"], &writer["tid"]), (&std::process::id().into(), &thread.into()), "{record}");
+
+    let record = record_of(&|| {
+        by(0, "printf half");
+        by(NOBODY, "echo ' a line'");
+    });
+    assert_eq!(record["line"], "half a line");
+    assert_eq!(record["writer"]["several"], true, "{record}");
+    tail.terminate();
 }
 
 #[test]
