@@ -28,7 +28,7 @@ pub struct Options {
     #[arg(long, value_name = "NAME")]
     scenario: Vec<String>,
 
-    /// Whom to torture: log-tail, tail, rsyslog; may be given more than once.
+    /// Whom to torture: log-tail, tail, rsyslog, fluent-bit, vector; may be given more than once.
     #[arg(long, value_name = "NAME")]
     subject: Vec<String>,
 

@@ -119,7 +119,7 @@ mod tests {
             ("torture --minutes 0", "a number of minutes is wanted"),
             ("torture --runs 0", "0 is not in 1.."),
             ("torture --scenario nonsense", "--list lists them"),
-            ("torture --subject vector", "possible values: log-tail, tail, rsyslog"),
+            ("torture --subject promtail", "possible values: log-tail, tail, rsyslog"),
             ("torture --backend magic", "possible values: auto, inotify, ebpf"),
         ] {
             let said = parse(line).expect_err(line);
