@@ -69,7 +69,11 @@ fn metrics_are_served_although_there_are_more_files_than_descriptors() {
         file.write(1);
         // One file more is open each time: at some time there is no descriptor left.
         tail.wait_for_lines(lines);
-        assert_eq!(tail.scrape().get("log_tail_files"), FILES);
+        let scrape = tail.scrape();
+        assert_eq!(scrape.get("log_tail_files"), FILES);
+        // A spent limit is no removal.
+        assert_eq!(scrape.get("log_tail_rotations_total{kind=\"unlink\"}"), 0);
+        assert_eq!(scrape.get("log_tail_missed_files_total"), 0);
     }
     tail.terminate().assert_exactly(names.iter().map(|name| (name.as_str(), 1)));
 }

@@ -33,8 +33,16 @@ fn place() -> (Place, PathBuf, StateDir) {
 
 #[test]
 fn where_to_start_is_said_only_for_files_that_were_never_seen() {
-    for args in [&["--from", "end"][..], &["--from", "beginning"], &["-n", "0"], &["-n", "+1"], &["-n", "1"]]
-    {
+    let starts: [&[&str]; 7] = [
+        &["--from", "end"],
+        &["--from", "beginning"],
+        &["-n", "0"],
+        &["-n", "+1"],
+        &["-n", "1"],
+        &["-c", "2"],
+        &["-c", "+1"],
+    ];
+    for args in starts {
         let (place, log, state) = place();
         create(&log, "1\n2\n");
         run(keeping(&state, &log, &["--from", "beginning"]), "1\n2\n");
@@ -44,8 +52,8 @@ fn where_to_start_is_said_only_for_files_that_were_never_seen() {
         append(&log, "5\n");
         create(&other, "a\nb\n");
         let expected = match args {
-            ["--from", "beginning"] | ["-n", "+1"] => "5\na\nb\n",
-            ["-n", "1"] => "5\nb\n",
+            ["--from", "beginning"] | ["-n" | "-c", "+1"] => "5\na\nb\n",
+            ["-n", "1"] | ["-c", "2"] => "5\nb\n",
             _ => "5\n",
         };
         run(keeping(&state, &log, args).arg("-q").arg(other), expected);
