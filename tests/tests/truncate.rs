@@ -1,6 +1,6 @@
 //! Truncation: in place, to the middle, past the old offset, and with a copy of what was there.
 
-use std::{fs, os::unix::fs::FileExt as _, path::Path};
+use std::{fs, io::Read as _, os::unix::fs::FileExt as _, path::Path, time::Duration};
 
 use log_tail_tests::prelude::*;
 use nix::sys::statfs::{BTRFS_SUPER_MAGIC, statfs};
@@ -72,6 +72,12 @@ fn what_was_not_read_before_a_truncation_is_read_from_the_copy() {
     tail.terminate().assert_exactly([("w", 2110)]);
 }
 
+/// Whether the kernel program tells how much a truncation takes. On btrfs its word may be about another file.
+fn is_exact(tail: &Running, place: &Place) -> bool {
+    let is_btrfs = statfs(place.dir()).expect("a filesystem").filesystem_type() == BTRFS_SUPER_MAGIC;
+    tail.following().backend == Backend::Ebpf && !is_btrfs
+}
+
 #[test]
 fn what_no_copy_holds_is_counted_and_told_in_json() {
     let place = Place::new();
@@ -84,15 +90,47 @@ fn what_no_copy_holds_is_counted_and_told_in_json() {
     create(&log, "new\n");
     tail.go_on();
     let records = tail.wait_for_record("new");
-    // On btrfs the kernel's word may be about another file.
-    let is_btrfs = statfs(place.dir()).unwrap().filesystem_type() == BTRFS_SUPER_MAGIC;
-    let is_exact = tail.following().backend == Backend::Ebpf && !is_btrfs;
+    let is_exact = is_exact(&tail, &place);
     let lost = tail.scrape().get("log_tail_lost_bytes_total{reason=\"truncated\"}");
     let told = records.iter().find(|record| record.get("lost_bytes").is_some()).expect("it is told");
     assert_eq!((told["reason"].as_str(), told["exact"].as_bool()), (Some("truncated"), Some(is_exact)));
     assert_eq!(told["lost_bytes"].as_u64(), Some(lost));
     assert_eq!(lost, if is_exact { 17 } else { 0 }, "otherwise a lower bound, from what was seen");
     tail.terminate();
+}
+
+/// Nobody takes the output, so most of the file is unread when it is truncated.
+#[test]
+fn what_was_seen_and_not_read_is_counted_exactly_or_as_the_least_that_is_lost() {
+    const LINE: &[u8] = b"a line that nobody takes in time\n";
+    const LINES: usize = 200_000;
+    let place = Place::new();
+    let log = place.path("app.log");
+    create(&log, LINE.repeat(LINES));
+    let tail = LogTail::without_sweep().unheard().with_metrics().args(["-n", "+1"]).arg(&log);
+    let mut tail = tail.follow();
+    let mut stdout = tail.take_stdout();
+    // The pipe is full when nothing more is read.
+    let mut read = 0;
+    tail.wait_for_metrics("standing still", |scrape| {
+        let before = std::mem::replace(&mut read, scrape.get("log_tail_read_bytes_total"));
+        std::thread::sleep(Duration::from_millis(100));
+        before > 0 && before == read
+    });
+    create(&log, "new\n");
+    let mut came = Vec::new();
+    let mut block = vec![0; 1 << 16];
+    while !came.ends_with(b"new\n") {
+        let read = stdout.read(&mut block).unwrap();
+        came.extend_from_slice(&block[..read]);
+    }
+    let lost = tail.scrape().get("log_tail_lost_bytes_total{reason=\"truncated\"}");
+    let unread = (LINE.len() * LINES - (came.len() - "new\n".len())) as u64;
+    assert!(unread > 0 && 0 < lost && lost <= unread, "{lost} of {unread} bytes");
+    if is_exact(&tail, &place) {
+        assert_eq!(lost, unread, "the kernel program tells how much it was");
+    }
+    drop(stdout);
 }
 
 #[test]
