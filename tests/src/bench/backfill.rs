@@ -26,10 +26,6 @@ use super::{
 };
 use crate::{place::Place, run::binary};
 
-/// Lines of the file: with their 107 bytes, 1 GB.
-const LINES: u64 = 10_000_000;
-const LINES_QUICK: u64 = 1_000_000;
-
 /// Of those that take long, so many runs at most.
 const SLOW_RUNS: u32 = 3;
 
@@ -115,7 +111,7 @@ fn copy(file: &Path, copy: Copy) -> Result<f64> {
 /// Measures every case in turn, so many times.
 #[expect(clippy::cast_precision_loss, reason = "far fewer bytes than 2^52")]
 pub fn measure(plan: Plan) -> Result<Measured> {
-    let lines = if plan.is_quick { LINES_QUICK } else { LINES };
+    let lines = plan.lines();
     let place = Place::new();
     let file = place.path("app.log");
     content::file(&file, lines)?;

@@ -19,8 +19,6 @@ use super::{
 };
 use crate::{place::Place, run::binary};
 
-const LINES: u64 = 10_000_000;
-const LINES_QUICK: u64 = 1_000_000;
 /// Bytes of the large file.
 const LARGE_BYTES: u64 = 100_000_000_000;
 /// Its lines lie together in so many places.
@@ -30,7 +28,7 @@ const THE_SAME: f64 = 1.1;
 
 /// Measures both files in both formats, in turn.
 pub fn measure(plan: Plan) -> Result<Measured> {
-    let lines = if plan.is_quick { LINES_QUICK } else { LINES };
+    let lines = plan.lines();
     let place = Place::new();
     let [small, large] = ["small.log", "large.log"].map(|name| place.path(name));
     content::file(&small, lines)?;

@@ -79,6 +79,11 @@ impl Plan {
     fn backend(self) -> &'static str {
         if self.has_ebpf { Backend::Ebpf.word() } else { Backend::Inotify.word() }
     }
+
+    /// Lines of a file that is read from its beginning: with their 107 bytes, 1 GB.
+    fn lines(self) -> u64 {
+        if self.is_quick { 1_000_000 } else { 10_000_000 }
+    }
 }
 
 /// What a benchmark found.

@@ -21,7 +21,7 @@ use nix::{
 use super::process::Taken;
 use crate::{
     place::Place,
-    torture::subject::{FluentBit, LogTail, Order, Rsyslog, Subject, Tail, Vector},
+    torture::subject::{FLUENT_BIT, LogTail, Order, Rsyslog, Subject, Tail, VECTOR},
 };
 
 /// Who has delivered nothing for so long has lost the rest.
@@ -30,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// log-tail through this backend, and after it those of the others that are here.
 pub fn all(backend: &'static str) -> Result<Vec<Box<dyn Subject>>> {
     let others: [Box<dyn Subject>; 4] =
-        [Box::new(Tail), Box::new(Rsyslog), Box::new(FluentBit), Box::new(Vector)];
+        [Box::new(Tail), Box::new(Rsyslog), Box::new(FLUENT_BIT), Box::new(VECTOR)];
     let mut here: Vec<Box<dyn Subject>> = vec![Box::new(LogTail::new(backend)?)];
     for other in others {
         match other.lacks() {

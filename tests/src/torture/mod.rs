@@ -27,7 +27,7 @@ use self::{
     options::{Options, SubjectName},
     report::Row,
     scenario::Scenario,
-    subject::{FluentBit, LogTail, Rsyslog, Subject, Tail, Vector},
+    subject::{FLUENT_BIT, LogTail, Rsyslog, Subject, Tail, VECTOR},
 };
 
 /// The program: exit status 1 where log-tail breaks a promise, or where the torture itself could not be done.
@@ -59,8 +59,8 @@ fn torture(options: &Options) -> Result<bool> {
             SubjectName::LogTail => Box::new(LogTail::new(options.backend.word())?),
             SubjectName::Tail => Box::new(Tail),
             SubjectName::Rsyslog => Box::new(Rsyslog),
-            SubjectName::FluentBit => Box::new(FluentBit),
-            SubjectName::Vector => Box::new(Vector),
+            SubjectName::FluentBit => Box::new(FLUENT_BIT),
+            SubjectName::Vector => Box::new(VECTOR),
         });
     }
     let scenarios: Vec<_> = scenario::all()

@@ -1,44 +1,16 @@
 //! Fluent Bit's tail input, as its documentation has it for following from the beginning with state, and the lines as
 //! they are.
 
-use std::{fs, process::Command};
-
-use anyhow::{Context as _, Result};
-
-use super::{Order, Subject, first_line, named_by};
-
-/// The program that names it.
-const VARIABLE: &str = "FLUENT_BIT";
+use super::{Named, Order};
 
 /// The `fluent-bit` that `$FLUENT_BIT` names, with a configuration of our own.
-#[derive(Debug, Default)]
-pub struct FluentBit;
-
-impl Subject for FluentBit {
-    fn name(&self) -> &'static str {
-        "Fluent Bit"
-    }
-
-    fn version(&self) -> String {
-        named_by(VARIABLE).map(|program| first_line(program, "--version")).unwrap_or_default()
-    }
-
-    fn lacks(&self) -> Option<String> {
-        named_by(VARIABLE).err().map(|error| error.to_string())
-    }
-
-    fn keeps_state(&self) -> bool {
-        true
-    }
-
-    fn command(&self, order: &Order) -> Result<Command> {
-        let config = order.home.join("fluent-bit.conf");
-        fs::write(&config, configuration(order)).with_context(|| format!("writing {}", config.display()))?;
-        let mut command = Command::new(named_by(VARIABLE)?);
-        command.arg("-c").arg(config);
-        Ok(command)
-    }
-}
+pub const FLUENT_BIT: Named = Named {
+    name: "Fluent Bit",
+    variable: "FLUENT_BIT",
+    file: "fluent-bit.conf",
+    words: &["-c"],
+    configuration,
+};
 
 fn configuration(order: &Order) -> String {
     let home = order.home.display();

@@ -5,17 +5,19 @@
 mod descriptor;
 mod fluent_bit;
 mod log_tail;
+mod named;
 mod rsyslog;
 mod tail;
 mod vector;
 
 pub use self::{
     descriptor::{Descriptor, Once},
-    fluent_bit::FluentBit,
+    fluent_bit::FLUENT_BIT,
     log_tail::LogTail,
+    named::Named,
     rsyslog::Rsyslog,
     tail::Tail,
-    vector::Vector,
+    vector::VECTOR,
 };
 
 use std::{
@@ -24,7 +26,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::Result;
 
 /// A program that follows files.
 pub trait Subject {
@@ -142,14 +144,6 @@ pub fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
     std::env::split_paths(&path).chain(system).map(|dir| dir.join(program)).find(|path| path.is_file())
-}
-
-/// The program that an environment variable names.
-fn named_by(variable: &str) -> Result<PathBuf> {
-    let program = std::env::var_os(variable).with_context(|| format!("${variable} names no program"))?;
-    let program = PathBuf::from(program);
-    ensure!(program.is_file(), "${variable} is '{}', which is no file", program.display());
-    Ok(program)
 }
 
 /// The first line that a program prints when asked.

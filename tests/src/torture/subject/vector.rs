@@ -1,45 +1,18 @@
 //! Vector's file source, as its documentation has it for following from the beginning with state, and the lines as they
 //! are.
 
-use std::{fs, process::Command};
-
-use anyhow::{Context as _, Result};
 use serde_json::json;
 
-use super::{Order, Subject, first_line, named_by};
-
-/// The program that names it.
-const VARIABLE: &str = "VECTOR";
+use super::{Named, Order};
 
 /// The `vector` that `$VECTOR` names, with a configuration of our own.
-#[derive(Debug, Default)]
-pub struct Vector;
-
-impl Subject for Vector {
-    fn name(&self) -> &'static str {
-        "Vector"
-    }
-
-    fn version(&self) -> String {
-        named_by(VARIABLE).map(|program| first_line(program, "--version")).unwrap_or_default()
-    }
-
-    fn lacks(&self) -> Option<String> {
-        named_by(VARIABLE).err().map(|error| error.to_string())
-    }
-
-    fn keeps_state(&self) -> bool {
-        true
-    }
-
-    fn command(&self, order: &Order) -> Result<Command> {
-        let config = order.home.join("vector.json");
-        fs::write(&config, configuration(order)).with_context(|| format!("writing {}", config.display()))?;
-        let mut command = Command::new(named_by(VARIABLE)?);
-        command.args(["--quiet", "--config"]).arg(config);
-        Ok(command)
-    }
-}
+pub const VECTOR: Named = Named {
+    name: "Vector",
+    variable: "VECTOR",
+    file: "vector.json",
+    words: &["--quiet", "--config"],
+    configuration,
+};
 
 fn configuration(order: &Order) -> String {
     let paths: Vec<String> = order.patterns().map(|path| path.display().to_string()).collect();
