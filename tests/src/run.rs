@@ -2,6 +2,7 @@
 
 mod heard;
 mod running;
+mod stopped;
 
 use std::{
     ffi::OsStr,

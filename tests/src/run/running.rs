@@ -221,24 +221,6 @@ impl Running {
         records(&inner.stdout)
     }
 
-    /// Holds it still: it looks at nothing until it may go on.
-    pub fn hold_still(&self) {
-        self.signal(Signal::SIGSTOP);
-        let stat = format!("/proc/{}/stat", self.pid());
-        let is_still = || {
-            let text = std::fs::read_to_string(&stat).expect("it is there");
-            text.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
-        };
-        while !is_still() {
-            std::thread::yield_now();
-        }
-    }
-
-    /// Lets it go on.
-    pub fn go_on(&self) {
-        self.signal(Signal::SIGCONT);
-    }
-
     /// Waits for something in what it said.
     #[track_caller]
     pub fn wait_for_stderr(&self, what: &str, mut is_so: impl FnMut(&[String]) -> bool) {
