@@ -160,6 +160,12 @@ impl Print {
         Ok(unchanged)
     }
 
+    /// Whether the piece that ends here is what it was, if one is marked. What cannot be read is not doubted.
+    pub fn holds_at(&self, content: &impl ReadAt, at: u64) -> bool {
+        let Ok(index) = self.marks.binary_search_by_key(&at, |mark| mark.end) else { return true };
+        holds_in(content, self.marks[index]).unwrap_or(true)
+    }
+
     /// Whether the content is at least `offset` bytes long, and all marks up to there hold in it: it is this
     /// file, or a copy of it. Where there is no mark nothing is known, and the answer is no.
     ///
@@ -284,7 +290,6 @@ fn holds_in(content: &impl ReadAt, mark: Mark) -> io::Result<bool> {
     Ok(read_full(content, piece, mark.start())? == piece.len() && mark.holds(piece))
 }
 
-/// Reads until the buffer is full or the content at its end.
 /// Fills `buffer` from `offset` on. Returns less than its length only where the content ends.
 pub fn read_full(content: &impl ReadAt, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut done = 0;

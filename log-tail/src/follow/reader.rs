@@ -2,25 +2,20 @@
 //!
 //! A line whose newline has not been written yet is held back. A line longer than `max_line_bytes` is
 //! handed on in pieces, so memory is bounded whatever is written.
-//!
-//! Every read takes the last bytes read before along once more, and compares them: a file that was
-//! truncated and has grown past the old offset again has other bytes there. That costs no system call.
 
-use std::{
-    fs::File,
-    io,
-    num::NonZeroUsize,
-    os::{fd::AsRawFd, unix::fs::FileExt},
-};
+mod read;
+
+use std::{fs::File, io, num::NonZeroUsize, os::unix::fs::FileExt};
 
 use bytes::{Bytes, BytesMut};
 
 use super::{
     print::{HEAD_BYTES, Print},
     trail::Trail,
-    zeros::{self, Zeros},
+    zeros::Zeros,
 };
 use crate::record::Ending;
+use read::{CONTEXT_BYTES, Context, Read, read_at, read_on, text_of};
 
 /// Bytes asked for at once: large enough that system calls do not count, small enough to stay in the
 /// processor's second-level cache until it is written.
@@ -31,9 +26,6 @@ const LEAST_ROOM_BYTES: usize = 64 << 10;
 
 /// Of a line that is held, so many bytes at most are copied to where the next block is read.
 const COPIED_BYTES: usize = 4096;
-
-/// Bytes before the offset that are read again and compared.
-const CONTEXT_BYTES: usize = 64;
 
 /// How far a file has been read.
 #[derive(Debug, Default)]
@@ -46,6 +38,8 @@ pub struct Position {
     within_line: bool,
     /// The last read gave less than there was room for: there was nothing behind it then.
     at_end: bool,
+    /// What lies before the offset was seen to be something else than what was read there.
+    is_other: bool,
     context: Context,
     /// Up to here there was nothing but zeros behind what was read, where that is further.
     zeros_to: u64,
@@ -53,40 +47,6 @@ pub struct Position {
     pub print: Print,
     /// Where their lines ended, where nobody tells of truncations.
     pub trail: Trail,
-}
-
-/// The last bytes before the offset that is read from next; none where nothing was read.
-#[derive(Clone, Copy)]
-struct Context {
-    bytes: [u8; CONTEXT_BYTES],
-    length: u8,
-}
-
-impl Default for Context {
-    fn default() -> Self {
-        Self { bytes: [0; CONTEXT_BYTES], length: 0 }
-    }
-}
-
-impl std::fmt::Debug for Context {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Context({} bytes)", self.length)
-    }
-}
-
-impl Context {
-    fn get(&self) -> &[u8] {
-        &self.bytes[..self.length.into()]
-    }
-
-    fn set(&mut self, before: &[u8]) {
-        let before = &before[before.len().saturating_sub(CONTEXT_BYTES)..];
-        // Where little was read, what was there before it still belongs to the context.
-        let keep = usize::from(self.length).min(CONTEXT_BYTES - before.len());
-        self.bytes.copy_within(usize::from(self.length) - keep..self.length.into(), 0);
-        self.bytes[keep..keep + before.len()].copy_from_slice(before);
-        self.length = u8::try_from(keep + before.len()).unwrap_or(0);
-    }
 }
 
 /// What one read gave.
@@ -150,20 +110,30 @@ impl Position {
         }
     }
 
-    /// With the bytes that lie before the offset in this file, to compare them from now on. What cannot be
-    /// read is not compared: reading on will say why.
+    /// With the bytes that lie before the offset in this file, to compare them from now on. Where they are not what was
+    /// read there, as far as that is known, the file has changed since somebody looked: the next read says so.
     pub fn primed(mut self, file: &File) -> Self {
         if self.context.length > 0 {
             return self;
         }
+        let to = self.read_to();
         let mut before = [0; CONTEXT_BYTES];
-        let wanted = usize::try_from(self.read_to()).map_or(CONTEXT_BYTES, |to| to.min(CONTEXT_BYTES));
-        let from = self.read_to() - wanted as u64;
-        if file.read_exact_at(&mut before[..wanted], from).is_ok() {
-            self.context.set(&before[..wanted]);
-            self.print.note(self.read_to(), &before[..wanted]);
+        let before = &mut before[..usize::try_from(to).map_or(CONTEXT_BYTES, |to| to.min(CONTEXT_BYTES))];
+        match file.read_exact_at(before, to - before.len() as u64) {
+            // In this order: where what is known still holds now, that is what was read before.
+            Ok(()) if self.trail.holds_at(file, to) && self.print.holds_at(file, to) => {
+                self.context.set(before);
+                self.print.note(to, before);
+            }
+            Ok(()) => self.is_other = true,
+            Err(error) => self.is_other = error.kind() == io::ErrorKind::UnexpectedEof,
         }
         self
+    }
+
+    /// Nothing is made of it any more that the file is not what was read.
+    pub fn is_settled(&mut self) {
+        self.is_other = false;
     }
 
     /// Whether the bytes that were read last lie before this offset in the file.
@@ -250,6 +220,7 @@ impl Position {
     /// What lies before the offset is now taken to be what it should be: the file was written over there.
     pub fn forget_context(&mut self) {
         self.context.length = 0;
+        self.is_other = false;
     }
 
     fn hand_on(&mut self, bytes: Bytes, ending: Ending) -> Step {
@@ -297,6 +268,9 @@ impl Reader {
         position: &mut Position,
         changed: impl FnOnce() -> bool,
     ) -> io::Result<Step> {
+        if position.is_other {
+            return Ok(Step::Rewritten);
+        }
         if std::mem::take(&mut position.at_end) {
             return Ok(Step::EndOfFile);
         }
@@ -389,68 +363,6 @@ impl Reader {
             position.held = rest;
         }
     }
-}
-
-/// What of the bytes that were read from a file is text.
-fn text_of(file: &File, offset: u64, bytes: &[u8]) -> io::Result<Zeros> {
-    match (bytes.first(), bytes.last()) {
-        (Some(0), _) | (_, Some(0)) => zeros::look(file, offset, bytes),
-        _ => Ok(Zeros::none(bytes.len())),
-    }
-}
-
-enum Read {
-    /// At least one byte more. `to_end`: fewer than there was room for.
-    Bytes { to_end: bool },
-    /// None, and the context is there.
-    Nothing,
-    /// The context is not there, or is another.
-    OtherContext,
-}
-
-/// Appends what lies at `offset` into the buffer's spare room, however much that is, provided that
-/// `context` still lies before it.
-fn read_at(file: &File, buffer: &mut BytesMut, offset: u64, context: &[u8]) -> io::Result<Read> {
-    let from = libc::off_t::try_from(offset - context.len() as u64).map_err(io::Error::other)?;
-    let mut found = [0_u8; CONTEXT_BYTES];
-    loop {
-        let spare = buffer.spare_capacity_mut();
-        let room = spare.len();
-        let parts = [
-            libc::iovec { iov_base: found.as_mut_ptr().cast(), iov_len: context.len() },
-            libc::iovec { iov_base: spare.as_mut_ptr().cast(), iov_len: spare.len() },
-        ];
-        // SAFETY: the kernel writes at most `context.len()` bytes to `found`, which is at least as long,
-        // and at most `spare.len()` bytes to memory that the buffer owns alone.
-        let read = unsafe { libc::preadv(file.as_raw_fd(), parts.as_ptr(), 2, from) };
-        if let Ok(read) = usize::try_from(read) {
-            let Some(new) = read.checked_sub(context.len()).filter(|_| found[..context.len()] == *context)
-            else {
-                return Ok(Read::OtherContext);
-            };
-            // SAFETY: the kernel has initialised that many bytes of the spare room.
-            unsafe { buffer.set_len(buffer.len() + new) };
-            return Ok(if new == 0 { Read::Nothing } else { Read::Bytes { to_end: new < room } });
-        }
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error);
-        }
-    }
-}
-
-/// Appends what a stream gives next.
-fn read_on(stream: &mut dyn Stream, buffer: &mut BytesMut) -> io::Result<Read> {
-    let before = buffer.len();
-    buffer.resize(buffer.capacity(), 0);
-    let read = loop {
-        match stream.read(&mut buffer[before..]) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            other => break other,
-        }
-    };
-    buffer.truncate(before + read.as_ref().copied().unwrap_or(0));
-    Ok(if read? == 0 { Read::Nothing } else { Read::Bytes { to_end: false } })
 }
 
 #[cfg(test)]

@@ -37,6 +37,13 @@ impl End {
         }
         Some(Self { at, hash: hash(line), length: u16::try_from(line.len()).ok()? })
     }
+
+    /// Whether its line is there.
+    fn is_in(self, content: &impl ReadAt, line: &mut [u8; LONGEST_LINE]) -> io::Result<bool> {
+        let line = &mut line[..usize::from(self.length)];
+        let read = read_full(content, line, self.at - u64::from(self.length))?;
+        Ok(read == line.len() && hash(line) == self.hash)
+    }
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "half of it is enough to tell lines apart")]
@@ -112,6 +119,12 @@ impl Trail {
         Ok(self.unchanged_to(content, offset)? == known.map_or(0, |end| end.at))
     }
 
+    /// Whether the line that ends here is what it was, if one is known. What cannot be read is not doubted.
+    pub fn holds_at(&self, content: &impl ReadAt, at: u64) -> bool {
+        let Ok(index) = self.ends.binary_search_by_key(&at, |end| end.at) else { return true };
+        self.ends[index].is_in(content, &mut [0; LONGEST_LINE]).unwrap_or(true)
+    }
+
     /// The end of the last line, up to `at_most`, to which all are the same as they were; 0 where not even the
     /// first one is.
     ///
@@ -121,9 +134,7 @@ impl Trail {
         let mut line = [0; LONGEST_LINE];
         let mut unchanged = 0;
         for end in self.ends.iter().take_while(|end| end.at <= at_most) {
-            let line = &mut line[..usize::from(end.length)];
-            let read = read_full(content, line, end.at - u64::from(end.length))?;
-            if read < line.len() || hash(line) != end.hash {
+            if !end.is_in(content, &mut line)? {
                 break;
             }
             unchanged = end.at;

@@ -215,7 +215,8 @@ impl Follower {
             // It may be truncated once more before anything behind that is read.
             position = position.primed(descriptor);
         }
-        let before = std::mem::replace(&mut file.position, position);
+        let mut before = std::mem::replace(&mut file.position, position);
+        before.is_settled();
         let path = file.source.path.display().to_string();
         let number = file.source.number;
         self.memory.went_back(known, to);

@@ -91,6 +91,27 @@ fn a_file_that_was_written_anew_past_the_old_offset_is_noticed() {
     }
 }
 
+/// It was truncated, and somebody found out how far it is unchanged; before reading goes on there, it is truncated again.
+#[test]
+fn a_file_that_is_truncated_again_while_somebody_looks_is_noticed() {
+    const LINES: &[u8] = b"line 1\nline 2\nline 3\n";
+    let file = tempfile::tempfile().unwrap();
+    let mut print = Print::default();
+    print.note(LINES.len() as u64, LINES);
+    for (again, is_changed) in [(&b"LINE 1\nLINE 2\nLINE 3\n"[..], true), (b"line 1\n", true), (LINES, false)]
+    {
+        file.set_len(0).unwrap();
+        file.write_all_at(again, 0).unwrap();
+        let mut known = Position { trail: Trail::of_at_most(10), ..Position::at(14) };
+        known.trail.note(0, LINES);
+        for mut position in [known, Position::known(LINES.len() as u64, print.clone())] {
+            position = position.primed(&file);
+            let step = reader(100).step(Input::File(&file), &mut position, || false).unwrap();
+            assert_eq!(step == Step::Rewritten, is_changed, "{again:?}: {step:?}");
+        }
+    }
+}
+
 /// Each read that finds nothing costs as much as one that finds a line.
 #[test]
 fn where_a_read_was_not_filled_the_end_is_known_without_another_one() {

@@ -11,11 +11,22 @@ use super::{
 };
 use crate::torture::arena::Arena;
 
+/// A file of so many rounds has fewer lines than inotify knows the places of.
+const TO_NOTHING_EVERY: u64 = 8;
+
 pub const SCENARIOS: &[Listed] = &[
     ("truncate", "truncated to 0 after all was read", Exact, to_nothing),
     ("truncate-middle", "truncated to its middle after all was read", Exact, to_the_middle),
     ("truncate-regrown", "truncated and regrown past the old offset between two looks", Exact, regrown),
-    ("truncate-flat-out", "truncated to 0 under load: what is lost is counted", LossCounted, flat_out),
+    ("truncate-flat-out", "truncated to 0 under load: what is lost is counted", LossCounted, |arena| {
+        flat_out(arena, 1)
+    }),
+    (
+        "truncate-middle-flat-out",
+        "truncated to its middle under load: what is lost is counted",
+        LossCounted,
+        |arena| flat_out(arena, TO_NOTHING_EVERY),
+    ),
 ];
 
 fn to_nothing(arena: &mut Arena<'_>) -> Result<()> {
@@ -67,12 +78,15 @@ fn regrown(arena: &mut Arena<'_>) -> Result<()> {
     Ok(())
 }
 
-fn flat_out(arena: &mut Arena<'_>) -> Result<()> {
+/// Truncated to the middle, but now and then to nothing.
+fn flat_out(arena: &mut Arena<'_>, to_nothing_every: u64) -> Result<()> {
     let log = arena.path("app.log");
     let mut lines = arena.follow(&log)?;
-    for _ in 0..arena.lines / 2000 {
-        lines.write(2000);
-        lines.file().set_len(0)?;
+    for round in 1..=arena.lines / 2000 {
+        lines.write(1000);
+        let middle = lines.file().metadata()?.len();
+        lines.write(1000);
+        lines.file().set_len(if round % to_nothing_every == 0 { 0 } else { middle })?;
     }
     lines.write(2000);
     arena.wrote(&lines);
