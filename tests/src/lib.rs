@@ -21,6 +21,7 @@ pub mod account;
 pub mod backend;
 pub mod bench;
 pub mod cgroup;
+pub mod disk;
 pub mod held;
 pub mod metrics;
 pub mod observe;
@@ -39,6 +40,16 @@ use std::time::Duration;
 /// How long nothing may happen before a test gives up. An emulated guest is twenty times slower than the
 /// machine it runs on.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What an environment variable says, or this where it is not set.
+///
+/// # Panics
+/// Where it says something else.
+#[must_use]
+pub fn variable<T: std::str::FromStr>(name: &str, otherwise: T) -> T {
+    let text = std::env::var(name).ok();
+    text.map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")))
+}
 
 /// What a test needs, in one line.
 pub mod prelude {

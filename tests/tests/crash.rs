@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    env, fs,
+    fs,
     io::Read as _,
     os::unix::fs::{FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use log_tail_tests::{account::Account, prelude::*, seeded::Seeded};
+use log_tail_tests::{account::Account, prelude::*, seeded::Seeded, variable};
 use nix::sys::signal::Signal;
 
 const SEED: u64 = 20_261_121;
@@ -90,11 +90,6 @@ impl Outcome {
             self.wrong.push(text);
         }
     }
-}
-
-fn variable<T: std::str::FromStr>(name: &str, otherwise: T) -> T {
-    let text = env::var(name).ok();
-    text.map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{name} is a number, not {text:?}")))
 }
 
 /// Writes and rotates until it is over; returns how many lines it wrote.

@@ -10,6 +10,7 @@ use log_tail_tests::{
     backend::{backend_here, is_ebpf_or_skip},
     prelude::*,
     seeded::Seeded,
+    variable,
 };
 use nix::sys::signal::Signal;
 
@@ -33,8 +34,7 @@ fn no_write_is_missed_where_each_has_a_hint() {
 
 /// Returns how many events had no hint of their own.
 fn stress(tail: LogTail) -> u64 {
-    let wanted: u64 = std::env::var("LOG_TAIL_STRESS_WRITES")
-        .map_or(200_000, |number| number.parse().expect("LOG_TAIL_STRESS_WRITES is a number"));
+    let wanted: u64 = variable("LOG_TAIL_STRESS_WRITES", 200_000);
     let rounds = wanted.div_ceil(ROUND * 2);
     let place = Place::new();
     let shared = place.path("shared.log");

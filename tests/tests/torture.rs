@@ -1,17 +1,71 @@
 //! The torture itself can fail: a follower that loses lines is found out, and log-tail is not.
+//!
+//! Every scenario is run once on log-tail, by the program itself, but for one that takes a minute.
 
-use std::time::Duration;
+use std::{fs, process::Command, time::Duration};
 
 use log_tail_tests::{
     backend::wanted_backend,
+    prelude::*,
     run::binary,
     torture::{
         report::Row,
         run, scenario,
-        subject::{Descriptor, LogTail, Once, Subject},
+        subject::{Descriptor, Once, Subject},
     },
 };
-use nix::unistd::geteuid;
+use serde_json::Value;
+
+const RENAMED: &[&str] = &[
+    "rename-10000",
+    "rename-200",
+    "rename-20",
+    "shift",
+    "stalled-reader",
+    "old-writer-50",
+    "old-writer-900",
+    "old-writer-stays",
+];
+const REMOVED: &[&str] = &[
+    "deleted",
+    "directory-removed",
+    "directory-replaced",
+    "moved-away",
+    "symlink",
+    "symlink-target-rotated",
+    "hard-link",
+    "bind-mount",
+];
+const TRUNCATED: &[&str] = &[
+    "truncate",
+    "truncate-middle",
+    "truncate-regrown",
+    "truncate-flat-out",
+    "truncate-middle-flat-out",
+    "copytruncate",
+    "copytruncate-gap",
+];
+const LOGROTATE: &[&str] = &[
+    "logrotate-create",
+    "logrotate-copytruncate",
+    "logrotate-compress",
+    "logrotate-delaycompress",
+    "logrotate-sharedscripts",
+    "logrotate-paused",
+];
+const CROWDED: &[&str] =
+    &["thousand-files", "few-descriptors", "few-watches", "overflow", "overflow-one-kept"];
+const RESTARTED: &[&str] = &[
+    "restart",
+    "restart-rotated",
+    "restart-rotated-3",
+    "restart-compressed",
+    "restart-copied-3",
+    "restart-killed",
+    "restart-killed-copied",
+];
+/// One rotation a second, 50 times.
+const BY_HAND: &[&str] = &["logrotate-dateext"];
 
 fn tortured(name: &str, subject: &dyn Subject, quiet: Duration) -> Row {
     let mut row = Row::default();
@@ -41,28 +95,66 @@ fn where_loss_is_allowed_what_lies_in_a_file_or_a_copy_must_have_come_out() {
     }
 }
 
-#[test]
-fn log_tail_reads_on_in_the_file_that_was_moved_away_and_back() {
+/// Runs the program on log-tail, and finds that each of these kept what it promises.
+fn keeps(scenarios: &[&str]) {
+    let place = Place::new();
+    let json = place.path("rows.json");
     let backend = wanted_backend().map_or("auto", |backend| backend.word());
-    let subject = LogTail::at(binary(), backend).expect("it prints its help");
-    let row = tortured("moved-away", &subject, Duration::from_secs(30));
-    assert_eq!(row.broken, None, "{row:?}");
-    assert!(row.is_kept() && row.numbers.written > 20_000, "{row:?}");
+    let mut torture = Command::new(env!("CARGO_BIN_EXE_torture"));
+    torture.env("LOG_TAIL_BIN", binary()).args(["--lines", "20000", "--quiet", "12", "--backend", backend]);
+    torture.arg("--json").arg(&json).args(scenarios.iter().flat_map(|name| ["--scenario", name]));
+    let output = torture.output().expect("it starts");
+    let said =
+        [output.stdout, output.stderr].map(|said| String::from_utf8_lossy(&said).into_owned()).concat();
+    assert!(output.status.success(), "{said}");
+    let report: Value = serde_json::from_slice(&fs::read(&json).expect("it writes them")).expect("json");
+    let rows = report["rows"].as_array().expect("rows");
+    assert_eq!(rows.len(), scenarios.len(), "{said}");
+    for row in rows {
+        if let Some(why) = row["skipped"].as_str() {
+            eprintln!("skipping {}: {why}", row["scenario"]);
+            continue;
+        }
+        assert_eq!((&row["broken"], &row["runs"]), (&Value::Null, &1.into()), "{said}");
+        assert!(row["written"].as_u64() > Some(1000), "{said}");
+    }
 }
 
-/// `IN_Q_OVERFLOW`, mounts, and copies at restarts: what no other test does for real.
 #[test]
-fn log_tail_keeps_what_it_promises() {
-    let backend = wanted_backend().map_or("auto", |backend| backend.word());
-    let subject = LogTail::at(binary(), backend).expect("it prints its help");
-    let is_root = geteuid().is_root();
-    let names = ["overflow", "overflow-one-kept", "restart-copied-3", "restart-killed-copied"];
-    for name in names.into_iter().chain(is_root.then_some("bind-mount")) {
-        let row = tortured(name, &subject, Duration::from_secs(30));
-        assert_eq!(row.broken, None, "{name}: {row:?}");
-        assert!(row.is_kept() && row.numbers.written > 1000, "{name}: {row:?}");
-    }
-    if !is_root {
-        eprintln!("skipping bind-mount: only root may mount");
-    }
+fn log_tail_keeps_what_it_promises_where_files_are_renamed() {
+    keeps(RENAMED);
+}
+
+#[test]
+fn log_tail_keeps_what_it_promises_where_names_go_and_come_back() {
+    keeps(REMOVED);
+}
+
+#[test]
+fn log_tail_keeps_what_it_promises_where_files_are_truncated() {
+    keeps(TRUNCATED);
+}
+
+#[test]
+fn log_tail_keeps_what_it_promises_under_logrotate() {
+    keeps(LOGROTATE);
+}
+
+#[test]
+fn log_tail_keeps_what_it_promises_where_there_is_too_much_of_all() {
+    keeps(CROWDED);
+}
+
+#[test]
+fn log_tail_keeps_what_it_promises_over_restarts() {
+    keeps(RESTARTED);
+}
+
+#[test]
+fn no_scenario_is_forgotten() {
+    let listed = [RENAMED, REMOVED, TRUNCATED, LOGROTATE, CROWDED, RESTARTED, BY_HAND].concat();
+    let is_forgotten = |name: &&str| !listed.contains(name);
+    let forgotten: Vec<_> =
+        scenario::all().iter().map(|scenario| scenario.name).filter(is_forgotten).collect();
+    assert!(forgotten.is_empty(), "{forgotten:?}");
 }

@@ -72,6 +72,28 @@ fn what_was_not_read_before_a_truncation_is_read_from_the_copy() {
     tail.terminate().assert_exactly([("w", 2110)]);
 }
 
+/// Copied and truncated, and written to in between: the copy has the rest but for that.
+#[test]
+fn what_was_written_between_a_copy_and_the_truncation_is_counted() {
+    let place = Place::new();
+    let log = place.path("app.log");
+    let mut lines = Lines::new(&log, "w");
+    lines.write(100);
+    let tail = LogTail::without_sweep().args(["-n", "+1"]).counted().arg(&log).follow();
+    tail.wait_for_lines(100);
+    tail.hold_still();
+    lines.write(1000);
+    fs::copy(&log, place.path("app.log.1")).unwrap();
+    append(&log, "lost to everyone\n");
+    lines.file().set_len(0).unwrap();
+    lines.write(10);
+    tail.go_on();
+    tail.wait_for_lines(1110);
+    let lost = tail.scrape().get("log_tail_lost_bytes_total{reason=\"truncated\"}");
+    assert_eq!(lost, if is_exact(&tail, &place) { 17 } else { 0 }, "otherwise a lower bound");
+    tail.terminate().assert_exactly([("w", 1110)]);
+}
+
 /// Whether the kernel program tells how much a truncation takes. On btrfs its word may be about another file.
 fn is_exact(tail: &Running, place: &Place) -> bool {
     let is_btrfs = statfs(place.dir()).expect("a filesystem").filesystem_type() == BTRFS_SUPER_MAGIC;

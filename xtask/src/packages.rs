@@ -17,6 +17,13 @@ const PAUSE: Duration = Duration::from_secs(15);
 
 /// The programs that count what log-tail does.
 pub const COUNTERS: [&str; 2] = ["strace", "valgrind"];
+/// The programs that rotate and compress logs under it.
+const ROTATORS: [&str; 3] = ["logrotate", "zstd", "bzip2"];
+
+/// The programs that the tests start.
+pub fn of_tests() -> Vec<&'static str> {
+    [&COUNTERS[..], &ROTATORS].concat()
+}
 
 /// Installs what is missing, also to make these filesystems, and these programs, each in a package of its name; or says
 /// what could not be installed and how to do it.

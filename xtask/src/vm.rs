@@ -92,7 +92,7 @@ pub struct Needs {
 
 impl Default for MachineOptions {
     fn default() -> Self {
-        Self { timeout: 1500, memory: 1536, accel: "tcg".into(), refresh: false, console: false }
+        Self { timeout: 1800, memory: 1536, accel: "tcg".into(), refresh: false, console: false }
     }
 }
 

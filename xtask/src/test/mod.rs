@@ -27,7 +27,7 @@ pub struct Options {
 
 pub fn run(options: &Options) -> Result<ExitCode> {
     let lacking =
-        if options.quick { None } else { packages::set_up(&vm_test::DISKS, &packages::COUNTERS).err() };
+        if options.quick { None } else { packages::set_up(&vm_test::DISKS, &packages::of_tests()).err() };
     let mut report = Report::default();
     report.step("format", || {
         // The kernel program is a workspace of its own.

@@ -16,18 +16,26 @@ use crate::{
 use transcript::{MARK, Run, Transcript};
 
 /// Where the tests put their files: a name for people, and the folder in the guest.
-const FILESYSTEMS: [(&str, &str); 3] = [("ext4", "/ext4"), ("tmpfs", "/tmp"), (BTRFS, "/btrfs")];
+const FILESYSTEMS: [(&str, &str); 4] = [("ext4", "/ext4"), (TMPFS, "/tmp"), (BTRFS, "/btrfs"), (XFS, "/xfs")];
 /// The disks that this takes besides the guest's own.
-pub const DISKS: [Filesystem; 1] = [Filesystem::Btrfs];
+pub const DISKS: [Filesystem; 2] = [Filesystem::Btrfs, Filesystem::Xfs];
 /// Where the kernel's number of a file is not enough to know it by.
 const BTRFS: &str = "btrfs";
 /// What is different there.
 const ON_BTRFS: [&str; 2] = [SUBVOLUMES, "truncate"];
+/// What a filesystem in memory does otherwise does not change from one kernel to the next: it is looked at on the oldest
+/// and the newest one, and takes five minutes on each.
+const TMPFS: &str = "tmpfs";
+/// The one whose power is cut.
+const XFS: &str = "xfs";
+const ON_XFS: [&str; 1] = ["power"];
+/// Where it is mounted.
+const DISK: &str = "LOG_TAIL_TEST_DISK";
 /// Needs a filesystem that has them.
 const SUBVOLUMES: &str = "subvolumes";
 /// Tests that have nothing to do with what a filesystem does: they run on the first one only. What is observed of each way
 /// of writing on each filesystem is in `docs/coverage.md`.
-const ON_ONE_FILESYSTEM: [&str; 16] = [
+const ON_ONE_FILESYSTEM: [&str; 17] = [
     "backends",
     "bad_input",
     "crash",
@@ -40,6 +48,7 @@ const ON_ONE_FILESYSTEM: [&str; 16] = [
     "observe_lost",
     "output",
     "preempted",
+    "promises",
     "remote",
     "state_command",
     "stress",
@@ -55,8 +64,9 @@ const THREADS: u32 = 4;
 /// How much the doorbell's stress test writes, and how much `observe` is to see all of; passed on to the guest where
 /// they are set.
 const WRITES: [&str; 2] = ["LOG_TAIL_STRESS_WRITES", "LOG_TAIL_OBSERVED_WRITES"];
-/// How often the crash test kills, and how often where that is not set: a guest is twenty times slower.
-const CRASHES: (&str, &str) = ("LOG_TAIL_CRASHES", "20");
+/// How often the crash test kills and the power is cut, and how often where that is not set: a guest is twenty times
+/// slower.
+const TIMES: [(&str, &str); 2] = [("LOG_TAIL_CRASHES", "20"), ("LOG_TAIL_POWER_CUTS", "6")];
 
 #[derive(Debug, clap::Args)]
 pub struct Options {
@@ -172,7 +182,8 @@ fn try_on(
     programs: &static_build::Programs,
     filter: Option<&str>,
 ) -> Result<Report> {
-    let script = script(&programs.tests, filter, machine.timeout);
+    let filesystems: Vec<_> = filesystems_of(series).collect();
+    let script = script(&filesystems, &programs.tests, filter, machine.timeout);
     let modules = MODULES.map(str::to_owned).into();
     let needs = Needs { files: programs.clone().into_files(), modules, filesystems: DISKS.into() };
     let guest = machine.guest(series, needs, script)?;
@@ -192,8 +203,8 @@ fn try_on(
 
     let runs = transcript.finish();
     let mut failures: Vec<_> = runs.iter().filter_map(|run| run.failure(&release)).collect();
-    let mut rows: Vec<_> = FILESYSTEMS.iter().map(|(name, _)| row(&release, name, &runs)).collect();
-    let expected = FILESYSTEMS.iter().map(|(name, _)| tests_on(name, &programs.tests).count()).sum::<usize>();
+    let mut rows: Vec<_> = filesystems.iter().map(|(name, _)| row(&release, name, &runs)).collect();
+    let expected = filesystems.iter().map(|(name, _)| tests_on(name, &programs.tests).count()).sum::<usize>();
     if let Err(lost) = ended {
         failures.push(format!("kernel {release}: {lost:#}"));
     } else if runs.len() != expected {
@@ -228,6 +239,12 @@ fn row(release: &str, filesystem: &str, runs: &[Run]) -> Row {
     row
 }
 
+fn filesystems_of(series: &Series) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let name = series.to_string();
+    let is_at_an_end = [TESTED.first(), TESTED.last()].iter().flatten().any(|end| **end == name);
+    FILESYSTEMS.into_iter().filter(move |(filesystem, _)| is_at_an_end || *filesystem != TMPFS)
+}
+
 fn tests_on<'a>(filesystem: &str, tests: &'a [Executable]) -> impl Iterator<Item = &'a Executable> {
     let is_first = filesystem == FILESYSTEMS[0].0;
     tests.iter().filter(move |test| {
@@ -235,27 +252,41 @@ fn tests_on<'a>(filesystem: &str, tests: &'a [Executable]) -> impl Iterator<Item
         if filesystem == BTRFS {
             return ON_BTRFS.contains(&name);
         }
+        if filesystem == XFS {
+            return ON_XFS.contains(&name);
+        }
         name != SUBVOLUMES
+            && !ON_XFS.contains(&name)
             && !NOT_IN_GUESTS.contains(&name)
             && (is_first || !ON_ONE_FILESYSTEM.contains(&name))
     })
 }
 
 /// Runs every executable where it is to run, with marks that tell whose output is whose.
-fn script(tests: &[Executable], filter: Option<&str>, guest_seconds: u64) -> String {
+fn script(
+    filesystems: &[(&str, &str)],
+    tests: &[Executable],
+    filter: Option<&str>,
+    guest_seconds: u64,
+) -> String {
     // One executable that hangs must not take the others' time.
     let seconds = guest_seconds * 2 / 3;
     let filter = filter.map(process::quoted).unwrap_or_default();
     let mut lines = vec!["export LOG_TAIL_TEST_BACKEND=ebpf RUST_BACKTRACE=1".to_owned()];
-    let crashes = std::env::var(CRASHES.0).unwrap_or_else(|_| CRASHES.1.to_owned());
-    lines.push(format!("export {}={}", CRASHES.0, process::quoted(&crashes)));
+    for (name, otherwise) in TIMES {
+        let times = std::env::var(name).unwrap_or_else(|_| otherwise.to_owned());
+        lines.push(format!("export {name}={}", process::quoted(&times)));
+    }
     for name in WRITES {
         if let Ok(writes) = std::env::var(name) {
             lines.push(format!("export {name}={}", process::quoted(&writes)));
         }
     }
-    for (filesystem, folder) in FILESYSTEMS {
+    for &(filesystem, folder) in filesystems {
         lines.push(format!("export LOG_TAIL_TEST_DIR={folder}"));
+        if filesystem == XFS {
+            lines.push(format!("export {DISK}={folder}"));
+        }
         for Executable { name, .. } in tests_on(filesystem, tests) {
             lines.push(format!("echo '{MARK} begin {filesystem} {name}'"));
             lines.push(format!(
@@ -274,17 +305,23 @@ mod tests {
 
     #[test]
     fn every_executable_runs_on_every_filesystem_that_matters_to_it() {
-        let tests = ["follow", "rotate", "output", "truncate", "subvolumes"]
+        let tests = ["follow", "rotate", "output", "truncate", "subvolumes", "power"]
             .map(|name| Executable { name: name.into(), path: "/x".into() });
-        let script = script(&tests, Some("a b"), 900);
+        let script = script(&FILESYSTEMS, &tests, Some("a b"), 900);
         for expected in ["begin ext4 follow", "begin ext4 rotate", "begin tmpfs follow", "begin tmpfs rotate"]
         {
             assert!(script.contains(expected), "{expected}");
         }
         let marked = |filesystem: &str| script.matches(&format!("begin {filesystem} ")).count();
-        assert_eq!(FILESYSTEMS.map(|(filesystem, _)| marked(filesystem)), [4, 3, 2], "{script}");
+        assert_eq!(FILESYSTEMS.map(|(filesystem, _)| marked(filesystem)), [4, 3, 2, 1], "{script}");
         assert!(script.contains("begin ext4 output") && !script.contains("begin tmpfs output"), "{script}");
         assert!(script.contains("/tests/rotate --test-threads=4 'a b' 2>&1"), "{script}");
+    }
+
+    #[test]
+    fn the_oldest_and_the_newest_kernel_have_all_filesystems() {
+        let counts = TESTED.map(|series| filesystems_of(&series.parse().expect("a version")).count());
+        assert_eq!(counts, [4, 3, 3, 3, 4]);
     }
 
     #[test]
