@@ -172,10 +172,37 @@ fn a_state_directory_that_may_not_be_written_to_is_refused() {
     assert_eq!(finished.text(), "");
 }
 
+/// As a later log-tail may write it.
+fn make_newer(store: &Path) {
+    let database = redb::Database::open(store).unwrap();
+    let change = database.begin_write().unwrap();
+    let about = redb::TableDefinition::<&str, u64>::new("log-tail");
+    change.open_table(about).unwrap().insert("format", 2).unwrap();
+    change.commit().unwrap();
+}
+
+fn invert(store: &Path) {
+    let inverted: Vec<u8> = fs::read(store).unwrap().iter().map(|byte| !byte).collect();
+    fs::write(store, inverted).unwrap();
+}
+
+fn cut(store: &Path) {
+    let file = fs::OpenOptions::new().write(true).open(store).unwrap();
+    file.set_len(file.metadata().unwrap().len() / 3).unwrap();
+}
+
 #[test]
-fn a_damaged_store_is_moved_aside_and_named_and_the_user_decides_where_to_start() {
+fn a_damaged_or_newer_store_is_moved_aside_and_named_and_the_user_decides_where_to_start() {
     let wheres = [(&["--from", "end"], "3\n"), (&["--from", "beginning"], "1\n2\n3\n")];
-    for ((args, expected), is_killed) in wheres.into_iter().flat_map(|case| [(case, false), (case, true)]) {
+    let damages: [(fn(&Path), _, _); 4] = [
+        (invert, false, "unreadable"),
+        (invert, true, "unreadable"),
+        (cut, false, "unreadable"),
+        (make_newer, false, "newer log-tail"),
+    ];
+    for ((args, expected), (damage, is_killed, why)) in
+        wheres.into_iter().flat_map(|place| damages.map(|damage| (place, damage)))
+    {
         let (_place, log, state) = place();
         create(&log, "1\n");
         if is_killed {
@@ -188,23 +215,22 @@ fn a_damaged_store_is_moved_aside_and_named_and_the_user_decides_where_to_start(
             run(keeping(&state, &log, &[]), "1\n");
         }
         let store = state.path().join("checkpoints.redb");
-        let damaged: Vec<u8> = fs::read(&store).unwrap().iter().map(|byte| !byte).collect();
-        fs::write(&store, &damaged).unwrap();
+        damage(&store);
+        let damaged = fs::read(&store).unwrap();
         append(&log, "2\n");
         let tail = keeping(&state, &log, args).follow();
         append(&log, "3\n");
         tail.wait_for_stdout(expected);
         let finished = tail.terminate();
-        finished.assert_says(&["the checkpoints were unreadable", "checkpoints.redb.bad-"]);
+        finished.assert_says(&[why, "checkpoints.redb.bad-"]);
         let entries = fs::read_dir(state.path()).unwrap().map(|entry| entry.unwrap().path());
         let bad: Vec<PathBuf> = entries.filter(|path| path.to_string_lossy().contains(".bad-")).collect();
         assert_eq!(bad.len(), 1, "{bad:?}");
         assert_eq!(fs::read(&bad[0]).unwrap(), damaged);
         finished.assert_says(&[bad[0].to_str().unwrap()]);
         append(&log, "4\n");
-        assert!(
-            !run(keeping(&state, &log, args), "4\n").stderr.iter().any(|line| line.contains("unreadable"))
-        );
+        let again = run(keeping(&state, &log, args), "4\n");
+        assert!(!again.stderr.iter().any(|line| line.contains(".bad-")), "{again:?}");
     }
 }
 
