@@ -174,34 +174,34 @@ fn a_state_directory_that_may_not_be_written_to_is_refused() {
 
 /// As a later log-tail may write it.
 fn make_newer(store: &Path) {
-    let database = redb::Database::open(store).unwrap();
-    let change = database.begin_write().unwrap();
+    let database = redb::Database::open(store).expect("the store is there");
+    let change = database.begin_write().expect("the store is there");
     let about = redb::TableDefinition::<&str, u64>::new("log-tail");
-    change.open_table(about).unwrap().insert("format", 2).unwrap();
-    change.commit().unwrap();
+    change.open_table(about).expect("the store is there").insert("format", 2).expect("the store is there");
+    change.commit().expect("the store is there");
 }
 
 fn invert(store: &Path) {
-    let inverted: Vec<u8> = fs::read(store).unwrap().iter().map(|byte| !byte).collect();
-    fs::write(store, inverted).unwrap();
+    let inverted: Vec<u8> = fs::read(store).expect("the store is there").iter().map(|byte| !byte).collect();
+    fs::write(store, inverted).expect("the store is there");
 }
 
 fn cut(store: &Path) {
-    let file = fs::OpenOptions::new().write(true).open(store).unwrap();
-    file.set_len(file.metadata().unwrap().len() / 3).unwrap();
+    let file = fs::OpenOptions::new().write(true).open(store).expect("the store is there");
+    file.set_len(file.metadata().expect("the store is there").len() / 3).expect("the store is there");
 }
 
 #[test]
 fn a_damaged_or_newer_store_is_moved_aside_and_named_and_the_user_decides_where_to_start() {
     let wheres = [(&["--from", "end"], "3\n"), (&["--from", "beginning"], "1\n2\n3\n")];
-    let damages: [(fn(&Path), _, _); 4] = [
+    let harms: [(fn(&Path), _, _); 4] = [
         (invert, false, "unreadable"),
         (invert, true, "unreadable"),
         (cut, false, "unreadable"),
         (make_newer, false, "newer log-tail"),
     ];
-    for ((args, expected), (damage, is_killed, why)) in
-        wheres.into_iter().flat_map(|place| damages.map(|damage| (place, damage)))
+    for ((args, expected), (harm, is_killed, why)) in
+        wheres.into_iter().flat_map(|place| harms.map(|harm| (place, harm)))
     {
         let (_place, log, state) = place();
         create(&log, "1\n");
@@ -215,7 +215,7 @@ fn a_damaged_or_newer_store_is_moved_aside_and_named_and_the_user_decides_where_
             run(keeping(&state, &log, &[]), "1\n");
         }
         let store = state.path().join("checkpoints.redb");
-        damage(&store);
+        harm(&store);
         let damaged = fs::read(&store).unwrap();
         append(&log, "2\n");
         let tail = keeping(&state, &log, args).follow();

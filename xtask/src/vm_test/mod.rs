@@ -56,7 +56,8 @@ const ON_ONE_FILESYSTEM: [&str; 17] = [
 ];
 /// Tests that run on this machine only: what they show does not depend on the backend, and an emulated machine
 /// takes minutes for them. `cargo xtask torture --vm` restarts through eBPF.
-const NOT_IN_GUESTS: [&str; 5] = ["state", "state_copied", "state_dir", "state_rotated", "torture"];
+const NOT_IN_GUESTS: [&str; 6] =
+    ["crash_copied", "state", "state_copied", "state_dir", "state_rotated", "torture"];
 /// What the tests need besides what every guest has: containers write through overlays, and others behind FUSE and NFS.
 const MODULES: [&str; 4] = ["overlay", "fuse", "nfs", "nfsv3"];
 /// Tests at once: more than the guest has processors, because many wait for a sweep.
