@@ -20,6 +20,7 @@ use super::{
     stream::Stream,
     succession::Place,
     truncation::Truncations,
+    unfinished::Unfinished,
 };
 use crate::{
     observe::{Answer, FileId},
@@ -55,8 +56,8 @@ pub(super) struct FollowedFile {
     pub answered: bool,
     /// What is to be remembered of it while it is rotated or truncated.
     pub passing: Rare<Passing>,
-    /// Since when its last line is known to wait for its newline.
-    pub waiting_since: Option<Instant>,
+    /// Its last line, which waits for its newline, where nobody tells of truncations.
+    pub unfinished: Option<Box<Unfinished>>,
     /// Nobody has it open for writing.
     pub sealed: bool,
     /// How many others have to be drained before it is read.
@@ -308,7 +309,7 @@ impl Follower {
         match step {
             Ok(Step::Block { offset, bytes, ending }) => {
                 file.told_of();
-                file.waiting_since = None;
+                file.unfinished = None;
                 self.descriptors.warm(id);
                 Turn::Block(file.block(offset, bytes, ending))
             }
@@ -320,8 +321,10 @@ impl Follower {
             // A hint was taken while copies were looked for: what it tells of may have come after the end was seen.
             Ok(Step::EndOfFile) if !file.answered => Turn::GoOn,
             Ok(Step::EndOfFile) => {
-                if file.position.read_to() > file.position.handed_on() {
-                    file.waiting_since.get_or_insert_with(Instant::now);
+                let read_to = file.position.read_to();
+                if !is_told && self.observer.is_some() && read_to > file.position.handed_on() {
+                    let look = Unfinished::seen(&mut file.unfinished, read_to, Instant::now());
+                    self.asks.extend(look.map(|at| (at, id)));
                 }
                 Turn::Over
             }
@@ -387,7 +390,7 @@ impl FollowedFile {
             passing: Rare::default(),
             waits_for: 0,
             in_line: false,
-            waiting_since: None,
+            unfinished: None,
             sealed: false,
             finish: false,
             shares_key: false,

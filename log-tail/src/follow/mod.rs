@@ -44,6 +44,7 @@ mod sweep;
 mod taking;
 mod trail;
 mod truncation;
+mod unfinished;
 mod writers;
 mod zeros;
 

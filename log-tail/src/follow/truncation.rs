@@ -25,8 +25,6 @@ pub(super) const WORD_TAKES: Duration = Duration::from_millis(50);
 const TRUNCATION_TAKES: Duration = Duration::from_secs(10);
 /// How soon to ask for it again.
 const ASK_AFTER: Duration = Duration::from_millis(2);
-/// A write becomes visible piece by piece. A line that is incomplete for longer was written so.
-const WRITE_TAKES: Duration = Duration::from_millis(10);
 
 /// What the kernel program tells of a file's truncations. It writes both halves one after the other, so that
 /// one may be there without the other for a moment.
@@ -217,6 +215,7 @@ impl Follower {
         }
         let mut before = std::mem::replace(&mut file.position, position);
         before.is_settled();
+        let waited = file.unfinished.take().is_some_and(|it| it.is_all_up_to(before.read_to()));
         let path = file.source.path.display().to_string();
         let number = file.source.number;
         self.memory.went_back(known, to);
@@ -229,7 +228,6 @@ impl Follower {
         if let Some((offset, rest)) = unfinished.and_then(|mut before| before.give_up_rest())
             && let Some(file) = self.file_mut(id)
         {
-            let waited = file.waiting_since.take().is_some_and(|since| since.elapsed() > WRITE_TAKES);
             // The kernel program says whether anything came after it.
             let was_all = if tells { !rest_is_gone } else { waited };
             if was_all {
