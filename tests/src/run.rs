@@ -1,6 +1,7 @@
 //! The real `log-tail`, started, listened to and ended.
 
 mod heard;
+mod listen;
 mod running;
 mod stopped;
 
@@ -18,7 +19,10 @@ use nix::sys::resource::{Resource, setrlimit};
 use serde_json::Value;
 
 use self::heard::{Heard, Inner};
-pub use self::running::{Finished, Running};
+pub use self::{
+    listen::listen,
+    running::{Finished, Running},
+};
 use crate::{
     account::Account,
     backend::{Backend, wanted_backend},

@@ -7,10 +7,8 @@
 use std::{
     collections::HashMap,
     fs,
-    io::Read as _,
     os::unix::fs::{FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
-    process::ChildStdout,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -19,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use log_tail_tests::{account::Account, prelude::*, seeded::Seeded, variable};
+use log_tail_tests::{account::Account, prelude::*, run::listen, seeded::Seeded, variable};
 use nix::sys::signal::Signal;
 
 const SEED: u64 = 20_261_121;
@@ -149,28 +147,19 @@ fn shift(dir: &Path, generations: &mut Generations, next: u64) {
     fs::rename(dir.join("app.log"), name(1)).expect("the file system lets it");
 }
 
-/// Reads what one run prints; a torn last line is dropped.
-fn listen(mut stdout: ChildStdout, outcome: Arc<Mutex<Outcome>>) -> JoinHandle<()> {
-    thread::spawn(move || {
-        let mut buffer = vec![0; 1 << 16];
-        let mut open = Vec::new();
-        loop {
-            let read = stdout.read(&mut buffer).expect("the file system lets it");
-            let mut outcome = outcome.lock().expect("nobody panicked");
-            if read == 0 {
-                return outcome.account.cut();
+/// Reads what one run prints.
+fn heard(running: &mut Running, outcome: &Arc<Mutex<Outcome>>) -> JoinHandle<()> {
+    let outcome = Arc::clone(outcome);
+    listen(running.take_stdout(), move |lines| {
+        let mut outcome = outcome.lock().expect("nobody panicked");
+        for line in lines {
+            outcome.account.take(line);
+            outcome.account.take(b"\n");
+            let number =
+                line.split(|byte| *byte == b' ').nth(1).and_then(|word| std::str::from_utf8(word).ok());
+            if let Some(number) = number.and_then(|number| number.parse().ok()) {
+                outcome.line(number);
             }
-            outcome.account.take(&buffer[..read]);
-            open.extend_from_slice(&buffer[..read]);
-            let whole = open.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
-            for line in open[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-                let number =
-                    line.split(|byte| *byte == b' ').nth(1).and_then(|word| std::str::from_utf8(word).ok());
-                if let Some(number) = number.and_then(|number| number.parse().ok()) {
-                    outcome.line(number);
-                }
-            }
-            open.drain(..whole);
         }
     })
 }
@@ -229,7 +218,7 @@ fn killed_at_any_moment_it_loses_nothing_and_repeats_only_what_was_not_committed
         });
         for crash in 0..crashes {
             let mut running = start().start();
-            let listener = listen(running.take_stdout(), Arc::clone(&outcome));
+            let listener = heard(&mut running, &outcome);
             // While it starts, while it catches up, and while it follows.
             let most_ms = [20, 80, 400][usize::try_from(seeded.below(3)).unwrap()];
             thread::sleep(Duration::from_micros(seeded.below(most_ms * 1000)));
@@ -250,7 +239,7 @@ fn killed_at_any_moment_it_loses_nothing_and_repeats_only_what_was_not_committed
     });
     let written = written.load(Ordering::Relaxed);
     let mut running = start().follow();
-    let listener = listen(running.take_stdout(), Arc::clone(&outcome));
+    let listener = heard(&mut running, &outcome);
     let mut last = (Instant::now(), 0);
     while outcome.lock().unwrap().next < written && last.0.elapsed() < PATIENCE / 4 {
         thread::sleep(Duration::from_millis(5));

@@ -6,8 +6,6 @@
 
 use std::{
     fs,
-    io::Read as _,
-    process::ChildStdout,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -16,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use log_tail_tests::{prelude::*, seeded::Seeded, variable};
+use log_tail_tests::{prelude::*, run::listen, seeded::Seeded, variable};
 use nix::sys::signal::Signal;
 
 const SEED: u64 = 20_261_123;
@@ -53,24 +51,14 @@ impl Outcome {
     }
 }
 
-/// Reads what one run prints; a torn last line is dropped.
-fn listen(mut stdout: ChildStdout, outcome: Arc<Mutex<Outcome>>) -> JoinHandle<()> {
-    thread::spawn(move || {
-        let (mut buffer, mut open) = (vec![0; 1 << 16], Vec::new());
-        loop {
-            let read = stdout.read(&mut buffer).expect("a pipe");
-            if read == 0 {
-                return;
-            }
-            open.extend_from_slice(&buffer[..read]);
-            let whole = open.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
-            let mut outcome = outcome.lock().expect("nobody panicked");
-            for line in open[..whole].split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
-                let line = std::str::from_utf8(line).expect("text");
-                let number = line.split(' ').nth(1).and_then(|word| word.parse().ok());
-                outcome.line(number.unwrap_or_else(|| panic!("{line:?} is no line of ours")));
-            }
-            open.drain(..whole);
+fn heard(running: &mut Running, outcome: &Arc<Mutex<Outcome>>) -> JoinHandle<()> {
+    let outcome = Arc::clone(outcome);
+    listen(running.take_stdout(), move |lines| {
+        let mut outcome = outcome.lock().expect("nobody panicked");
+        for line in lines {
+            let line = std::str::from_utf8(line).expect("text");
+            let number = line.split(' ').nth(1).and_then(|word| word.parse().ok());
+            outcome.line(number.unwrap_or_else(|| panic!("{line:?} is no line of ours")));
         }
     })
 }
@@ -102,7 +90,7 @@ fn what_was_committed_of_a_file_that_is_copied_and_truncated_does_not_come_again
         });
         for _ in 0..crashes {
             let mut running = start().follow();
-            let listener = listen(running.take_stdout(), Arc::clone(&outcome));
+            let listener = heard(&mut running, &outcome);
             thread::sleep(Duration::from_millis(500 + seeded.below(2000)));
             let asked = Instant::now();
             let age = running.scrape().find("log_tail_state_commit_age_seconds").expect("it keeps a state");
@@ -116,7 +104,7 @@ fn what_was_committed_of_a_file_that_is_copied_and_truncated_does_not_come_again
         writer.join().unwrap();
     });
     let mut running = start().follow();
-    let listener = listen(running.take_stdout(), Arc::clone(&outcome));
+    let listener = heard(&mut running, &outcome);
     let deadline = Instant::now() + PATIENCE;
     let has_come = |came: &[Option<Instant>]| came.iter().flatten().count() as u64 == lines.written();
     while !has_come(&outcome.lock().unwrap().came) && Instant::now() < deadline {

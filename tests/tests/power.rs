@@ -4,16 +4,15 @@
 use std::{
     collections::HashMap,
     fs::{self, File, OpenOptions},
-    io::{Read as _, Write as _},
+    io::Write as _,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    process::ChildStdout,
     sync::{Arc, Mutex},
-    thread::{self, JoinHandle},
+    thread,
     time::{Duration, Instant},
 };
 
-use log_tail_tests::{disk::Disk, prelude::*, seeded::Seeded, variable};
+use log_tail_tests::{disk::Disk, prelude::*, run::listen, seeded::Seeded, variable};
 use nix::{
     sys::signal::Signal,
     unistd::{fdatasync, sync},
@@ -51,25 +50,6 @@ impl Outcome {
             self.again.push(number);
         }
     }
-}
-
-fn listen(mut stdout: ChildStdout, outcome: Arc<Mutex<Outcome>>) -> JoinHandle<()> {
-    thread::spawn(move || {
-        let (mut buffer, mut open) = (vec![0; 1 << 16], Vec::new());
-        loop {
-            let read = stdout.read(&mut buffer).expect("a pipe");
-            if read == 0 {
-                return;
-            }
-            open.extend_from_slice(&buffer[..read]);
-            let whole = open.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
-            let mut outcome = outcome.lock().expect("nobody panicked");
-            for line in open[..whole].split_inclusive(|byte| *byte == b'\n') {
-                outcome.line(&line[..line.len() - 1]);
-            }
-            open.drain(..whole);
-        }
-    })
 }
 
 /// A program that logs, rotates now and then, and sees to it now and then that it is durable.
@@ -171,7 +151,11 @@ fn whenever_the_power_goes_nothing_that_is_left_is_lost() {
             writer.write(seeded.below(20) * BATCH).expect("the power is back");
         }
         let mut running = start().follow();
-        let listener = listen(running.take_stdout(), Arc::clone(&outcome));
+        let heard = Arc::clone(&outcome);
+        let listener = listen(running.take_stdout(), move |lines| {
+            let mut outcome = heard.lock().expect("nobody panicked");
+            lines.for_each(|line| outcome.line(line));
+        });
         left.extend(lines_in(&dir));
         let is_out = |number: &u64| outcome.lock().unwrap().times.contains_key(number);
         let deadline = Instant::now() + PATIENCE;
