@@ -1,6 +1,12 @@
 //! Truncation: in place, to the middle, past the old offset, and with a copy of what was there.
 
-use std::{fs, io::Read as _, os::unix::fs::FileExt as _, path::Path, time::Duration};
+use std::{
+    fs,
+    io::Read as _,
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use log_tail_tests::prelude::*;
 use nix::sys::statfs::{BTRFS_SUPER_MAGIC, statfs};
@@ -50,16 +56,22 @@ fn what_is_written_over_a_file_from_its_beginning_is_read() {
     reads_what_is_new(write_over, new);
 }
 
-#[test]
-fn what_was_not_read_before_a_truncation_is_read_from_the_copy() {
+/// All that was written has come out; it cannot look until it goes on.
+fn held_still_behind_a_hundred_lines() -> (Place, PathBuf, Lines, Running) {
     let place = Place::new();
     let log = place.path("app.log");
     let mut lines = Lines::new(&log, "w");
     lines.write(100);
     let tail = LogTail::without_sweep().args(["-n", "+1"]).counted().arg(&log).follow();
     tail.wait_for_lines(100);
-    // copytruncate, twice, while it cannot look.
     tail.hold_still();
+    (place, log, lines, tail)
+}
+
+#[test]
+fn what_was_not_read_before_a_truncation_is_read_from_the_copy() {
+    let (place, log, mut lines, tail) = held_still_behind_a_hundred_lines();
+    // copytruncate, twice.
     for copy in ["app.log.2", "app.log.1"] {
         lines.write(1000);
         fs::copy(&log, place.path(copy)).unwrap();
@@ -75,13 +87,7 @@ fn what_was_not_read_before_a_truncation_is_read_from_the_copy() {
 /// Copied and truncated, and written to in between: the copy has the rest but for that.
 #[test]
 fn what_was_written_between_a_copy_and_the_truncation_is_counted() {
-    let place = Place::new();
-    let log = place.path("app.log");
-    let mut lines = Lines::new(&log, "w");
-    lines.write(100);
-    let tail = LogTail::without_sweep().args(["-n", "+1"]).counted().arg(&log).follow();
-    tail.wait_for_lines(100);
-    tail.hold_still();
+    let (place, log, mut lines, tail) = held_still_behind_a_hundred_lines();
     lines.write(1000);
     fs::copy(&log, place.path("app.log.1")).unwrap();
     append(&log, "lost to everyone\n");

@@ -132,7 +132,7 @@ impl Position {
     }
 
     /// Nothing is made of it any more that the file is not what was read.
-    pub fn is_settled(&mut self) {
+    pub fn settle(&mut self) {
         self.is_other = false;
     }
 

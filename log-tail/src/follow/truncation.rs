@@ -214,7 +214,7 @@ impl Follower {
             position = position.primed(descriptor);
         }
         let mut before = std::mem::replace(&mut file.position, position);
-        before.is_settled();
+        before.settle();
         let waited = file.unfinished.take().is_some_and(|it| it.is_all_up_to(before.read_to()));
         let path = file.source.path.display().to_string();
         let number = file.source.number;
