@@ -6,8 +6,11 @@
 //! direct dereferences of BTF pointers, which the kernel makes safe against faults: a bad or NULL
 //! pointer reads as 0. No read helper is needed, so they work under lockdown too.
 
-use aya_ebpf::{Global, helpers::bpf_probe_read_kernel};
-use log_tail_common::InodeKey;
+use aya_ebpf::{
+    Global,
+    helpers::{bpf_probe_read_kernel, bpf_probe_read_kernel_str_bytes},
+};
+use log_tail_common::{InodeKey, NAME_MAX};
 
 macro_rules! offsets {
     ($($name:ident = $member:literal;)*) => {
@@ -56,6 +59,10 @@ const PF_KTHREAD: u32 = 1 << 21;
 
 /// `iattr.ia_valid`: the size is to be changed. include/linux/fs.h.
 const ATTR_SIZE: u32 = 1 << 3;
+
+/// 1 where names may be read: the kernel refuses `bpf_probe_read_kernel_str` under lockdown=confidentiality.
+#[unsafe(no_mangle)]
+static READ_NAMES: Global<u64> = Global::new(0);
 
 /// Reads the member `offset` bytes into the structure at `base`.
 ///
@@ -155,6 +162,9 @@ impl Dio {
 }
 
 impl Inode {
+    /// None: NULL, and not to be read through.
+    pub const NONE: Self = Self(core::ptr::null());
+
     #[inline(always)]
     pub fn is_regular(self) -> bool {
         self.mode() & S_IFMT == S_IFREG
@@ -221,11 +231,20 @@ impl Dentry {
         Dentry(unsafe { member(self.0, &DENTRY_PARENT) })
     }
 
-    /// Where the name's bytes are: NUL-terminated, and only to be read with a helper.
+    /// Reads the name, where names may be read. Gives its length in bytes, without the NUL.
+    ///
+    /// # Safety
+    /// `name` points to memory that may be written to, initialised or not.
     #[inline(always)]
-    pub fn name(self) -> *const u8 {
+    pub unsafe fn read_name(self, name: *mut [u8; NAME_MAX + 1]) -> u64 {
+        if READ_NAMES.load() != 1 {
+            return 0;
+        }
         // SAFETY: as above.
-        unsafe { member(self.0, &DENTRY_NAME) }
+        let from: *const u8 = unsafe { member(self.0, &DENTRY_NAME) };
+        // SAFETY: the caller's; the helper writes what it reads, and reads the kernel's memory with care.
+        let read = unsafe { bpf_probe_read_kernel_str_bytes(from, &mut *name) };
+        read.map_or(0, |read| read.len() as u64)
     }
 }
 

@@ -28,14 +28,14 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd, atomic_xchg};
 use aya_ebpf::{
     EbpfContext, Global,
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_RB_AVAIL_DATA, BPF_RB_RING_SIZE},
-    helpers::{bpf_ktime_get_ns, bpf_probe_read_kernel_str_bytes},
+    helpers::bpf_ktime_get_ns,
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use aya_log_ebpf::{debug, warn};
 use log_tail_common::{
     Claim, Counters, Doorbell, EntryHint, HINT_APPEND, HINT_OVERFLOW, HINT_SKIPPED, HINT_TRUNCATE,
-    HINT_WRITTEN, Hint, InodeKey, NAME_MAX, OVERFLOW_SLOT, Span, TruncateHint, WriterHint,
+    HINT_WRITTEN, Hint, InodeKey, OVERFLOW_SLOT, Span, TruncateHint, WriterHint,
 };
 
 use crate::{
@@ -68,27 +68,9 @@ static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static ENDING: LruHashMap<u64, u32> = LruHashMap::with_max_entries(1024, 0);
 
-/// 1 where names may be read: the kernel refuses `bpf_probe_read_kernel_str` under lockdown=confidentiality.
-#[unsafe(no_mangle)]
-static READ_NAMES: Global<u64> = Global::new(0);
-
 /// 1 where a hint is submitted for each write, also while one is on its way: to test what coalescing leaves out.
 #[unsafe(no_mangle)]
 static EVERY_HINT: Global<u64> = Global::new(0);
-
-/// Reads what `dentry` is called, where names may be read. Gives the length in bytes, without the NUL.
-///
-/// # Safety
-/// `name` points to memory that may be written to, initialised or not.
-#[inline(always)]
-pub unsafe fn read_name(dentry: Dentry, name: *mut [u8; NAME_MAX + 1]) -> u64 {
-    if READ_NAMES.load() != 1 {
-        return 0;
-    }
-    // SAFETY: the caller's; the helper writes what it reads, and reads the kernel's memory with care.
-    let read = unsafe { bpf_probe_read_kernel_str_bytes(dentry.name(), &mut *name) };
-    read.map_or(0, |read| read.len() as u64)
-}
 
 /// How a doorbell is tested and set.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -223,19 +205,43 @@ impl Bell {
     /// [`Bell::truncated`], so nobody else comes in between.
     #[inline(always)]
     pub fn will_truncate(self, size: u64) {
+        self.note(size + 1);
+    }
+
+    /// A name in this directory is about to be removed, and with it what [`EntryHint::lost`] says. The directory's lock
+    /// is held until [`Bell::removed`].
+    #[inline(always)]
+    pub fn will_remove(self, lost: u64) {
+        self.note(lost);
+    }
+
+    /// What was announced of the name that is removed now: by now its dentry has lost the inode.
+    #[inline(always)]
+    pub fn removed(self) -> u64 {
+        let lost = self.noted();
+        self.note(0);
+        lost
+    }
+
+    /// Notes something for a program that comes later, while the lock is held.
+    #[inline(always)]
+    fn note(self, word: u64) {
         // SAFETY: `state` is a map element.
-        unsafe { (&raw mut (*self.state).size_before_plus_one).write_volatile(size + 1) };
+        unsafe { (&raw mut (*self.state).size_before_plus_one).write_volatile(word) };
+    }
+
+    #[inline(always)]
+    fn noted(self) -> u64 {
+        // SAFETY: as above.
+        unsafe { (&raw const (*self.state).size_before_plus_one).read_volatile() }
     }
 
     /// The inode has `length` bytes now. That is noted because a file may have grown past its old size by
     /// the time the reader looks, and then nothing else tells; how much was cut off nobody can tell later.
     #[inline(always)]
     pub fn truncated(self, ctx: &impl EbpfContext, length: u64) {
+        let before_plus_one = self.noted();
         // SAFETY: `state` is a map element.
-        let noted = unsafe { &raw mut (*self.state).size_before_plus_one };
-        // SAFETY: as above.
-        let before_plus_one = unsafe { noted.read_volatile() };
-        // SAFETY: as above.
         let cut_off = unsafe { &raw mut (*self.state).cut_off_bytes };
         if before_plus_one == 0 || length + 1 < before_plus_one {
             // SAFETY: as above.
@@ -261,8 +267,7 @@ impl Bell {
     /// that. And a size that was noted for another truncation is worse than none.
     #[inline(always)]
     pub fn will_not_truncate(self) {
-        // SAFETY: `state` is a map element.
-        unsafe { (&raw mut (*self.state).size_before_plus_one).write_volatile(0) };
+        self.note(0);
     }
 
     /// So many bytes were cut out of it: what the reader knows by its offset lies elsewhere now.
@@ -301,6 +306,25 @@ impl Bell {
         self.submit(ctx, hint(kind, self.slot));
     }
 
+    /// Something became of the name of `dentry` in this directory.
+    #[inline(always)]
+    pub fn tell_of_entry(self, ctx: &impl EbpfContext, dentry: Dentry, kind: u32, ino: u64, lost: u64) {
+        let Some(mut entry) = HINTS.reserve::<EntryHint>(0) else {
+            return overflowed(ctx, self.slot);
+        };
+        let record = entry.as_mut_ptr();
+        // SAFETY: `record` points to reserved memory as large as the type; every member is written but
+        // the unused end of the name.
+        unsafe {
+            (*record).hint = hint(kind, self.slot);
+            (*record).ino = ino;
+            (*record).lost = lost;
+            (*record).name_length = dentry.read_name(&raw mut (*record).name);
+        }
+        entry.submit(0);
+        count(Outcome::Submitted);
+    }
+
     #[inline(always)]
     fn submit<T: 'static>(self, ctx: &impl EbpfContext, record: T) -> bool {
         let Some(mut entry) = HINTS.reserve::<T>(0) else {
@@ -312,27 +336,6 @@ impl Bell {
         count(Outcome::Submitted);
         true
     }
-}
-
-/// Something became of the name of `dentry`: a hint of this kind, where its directory is followed. `moved`: a
-/// rename, and `dentry` has an inode. Without that its inode is not touched: it may be NULL, and 5.10 faults
-/// on reading through that instead of giving 0, in a program that has subprograms.
-#[inline(always)]
-pub fn entry_changed(ctx: &impl EbpfContext, dentry: Dentry, kind: u32, moved: bool) {
-    let Some(directory) = bell_of(dentry.parent().inode()) else { return };
-    let Some(mut entry) = HINTS.reserve::<EntryHint>(0) else {
-        return overflowed(ctx, directory.slot);
-    };
-    let record = entry.as_mut_ptr();
-    // SAFETY: `record` points to reserved memory as large as the type; every member is written but
-    // the unused end of the name.
-    unsafe {
-        (*record).hint = hint(kind, directory.slot);
-        (*record).ino = if moved { dentry.inode().number() } else { 0 };
-        (*record).name_length = read_name(dentry, &raw mut (*record).name);
-    }
-    entry.submit(0);
-    count(Outcome::Submitted);
 }
 
 /// Whether half of the ring is free: what may be left out leaves the other half to what must not be.

@@ -7,14 +7,52 @@ use aya_ebpf::{
 };
 use log_tail_common::{
     HINT_CLOSE, HINT_ENTRY_CAME, HINT_ENTRY_MOVED_FROM, HINT_ENTRY_MOVED_TO, HINT_ENTRY_WENT, HINT_MOVE,
-    HINT_UNLINK,
+    HINT_UNLINK, LOST_IS_LEAST,
 };
 
 use crate::{
     events,
     kernel::{Dentry, File, Inode},
-    maps::{bell_of, closing_bell_of, entry_changed},
+    maps::{bell_of, closing_bell_of},
 };
+
+/// What became of a name.
+enum Entry {
+    /// It is a new name of an inode.
+    Came,
+    /// It was removed.
+    Went,
+    /// A rename is about to take it from its inode.
+    MovedFrom,
+    /// A rename gave it to the inode of its dentry. With the one that bore it before, or NULL.
+    MovedTo(Inode),
+}
+
+/// A hint where the directory of `dentry` is followed. Where it was not renamed its inode is not touched: it may be NULL,
+/// and 5.10 faults on reading through that instead of giving 0, in a program that has subprograms.
+#[inline(always)]
+fn entry_changed(ctx: &impl EbpfContext, dentry: Dentry, entry: Entry) {
+    let Some(directory) = bell_of(dentry.parent().inode()) else { return };
+    let (kind, ino, lost) = match entry {
+        Entry::Came => (HINT_ENTRY_CAME, 0, 0),
+        Entry::Went => (HINT_ENTRY_WENT, 0, directory.removed()),
+        Entry::MovedFrom => (HINT_ENTRY_MOVED_FROM, dentry.inode().number(), lost_with(dentry.inode(), 0)),
+        Entry::MovedTo(replaced) => (HINT_ENTRY_MOVED_TO, dentry.inode().number(), lost_with(replaced, 0)),
+    };
+    directory.tell_of_entry(ctx, dentry, kind, ino, lost);
+}
+
+/// [`EntryHint::lost`](log_tail_common::EntryHint::lost), where this inode loses a name. It has another one if it bears more
+/// than `links` at this moment.
+#[inline(always)]
+fn lost_with(inode: Inode, links: u32) -> u64 {
+    // 5.10 faults on reading through NULL.
+    if inode.0.is_null() || !inode.is_regular() {
+        return 0;
+    }
+    let is_least = inode.links() > links || inode.has_writers();
+    (inode.size() + 1) | if is_least { LOST_IS_LEAST } else { 0 }
+}
 
 /// The inode of `dentry` is about to lose the name of `dentry` to a rename.
 #[inline(always)]
@@ -22,19 +60,20 @@ fn will_move(ctx: &impl EbpfContext, dentry: Dentry) {
     if events::are_told() {
         return events::will_move(dentry);
     }
-    entry_changed(ctx, dentry, HINT_ENTRY_MOVED_FROM, true);
+    entry_changed(ctx, dentry, Entry::MovedFrom);
 }
 
-/// The inode of `dentry` bears the name of `dentry` now, in the directory of `dentry`.
+/// The inode of `dentry` bears the name of `dentry` now, in the directory of `dentry`. `replaced`: bore it before, or
+/// NULL.
 #[inline(always)]
-fn moved(ctx: &impl EbpfContext, dentry: Dentry) {
+fn moved(ctx: &impl EbpfContext, dentry: Dentry, replaced: Inode) {
     if events::are_told() {
         return events::moved(dentry);
     }
     if let Some(bell) = bell_of(dentry.inode()) {
         bell.tell(ctx, HINT_MOVE);
     }
-    entry_changed(ctx, dentry, HINT_ENTRY_MOVED_TO, true);
+    entry_changed(ctx, dentry, Entry::MovedTo(replaced));
 }
 
 /// rename: the filesystem has done it, the dentry cache is about to follow.
@@ -44,10 +83,10 @@ fn before_d_move(ctx: FEntryContext) -> i32 {
     0
 }
 
-/// rename: the dentry cache has followed.
+/// rename: the dentry cache has followed. The dentry that had the new name before has lost it, and still has its inode.
 #[fexit(function = "d_move")]
 fn d_move(ctx: FExitContext) -> i32 {
-    moved(&ctx, Dentry(ctx.arg(0)));
+    moved(&ctx, Dentry(ctx.arg(0)), Dentry(ctx.arg(1)).inode());
     0
 }
 
@@ -62,8 +101,8 @@ fn before_d_exchange(ctx: FEntryContext) -> i32 {
 /// rename with `RENAME_EXCHANGE`.
 #[fexit(function = "d_exchange")]
 fn d_exchange(ctx: FExitContext) -> i32 {
-    moved(&ctx, Dentry(ctx.arg(0)));
-    moved(&ctx, Dentry(ctx.arg(1)));
+    moved(&ctx, Dentry(ctx.arg(0)), Inode::NONE);
+    moved(&ctx, Dentry(ctx.arg(1)), Inode::NONE);
     0
 }
 
@@ -73,7 +112,7 @@ fn came(ctx: &impl EbpfContext, dentry: Dentry, inode: Inode) -> i32 {
     if events::are_told() {
         events::has_come(dentry, inode);
     } else {
-        entry_changed(ctx, dentry, HINT_ENTRY_CAME, false);
+        entry_changed(ctx, dentry, Entry::Came);
     }
     0
 }
@@ -101,7 +140,7 @@ fn d_make_persistent(ctx: FExitContext) -> i32 {
 /// A name was removed: unlink, rmdir. The dentry has lost its inode by now, its directory is still there.
 #[fexit(function = "d_delete")]
 fn d_delete(ctx: FExitContext) -> i32 {
-    entry_changed(&ctx, Dentry(ctx.arg(0)), HINT_ENTRY_WENT, false);
+    entry_changed(&ctx, Dentry(ctx.arg(0)), Entry::Went);
     0
 }
 
@@ -127,6 +166,9 @@ fn before_security_file_free(ctx: FEntryContext) -> i32 {
 fn will_remove(ctx: &impl EbpfContext, dentry: Dentry) -> i32 {
     if let Some(bell) = bell_of(dentry.inode()) {
         bell.tell(ctx, HINT_UNLINK);
+    }
+    if let Some(directory) = bell_of(dentry.parent().inode()) {
+        directory.will_remove(lost_with(dentry.inode(), 1));
     }
     0
 }

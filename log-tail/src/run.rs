@@ -31,7 +31,7 @@ use crate::{
         Format, Queue,
         stdout::{Flushed, Stdout},
     },
-    record::{Block, Item, Reached},
+    record::{Block, Item, Reached, Reason},
     say::say,
     serve::metrics::{Metrics, RotationKind},
     state::Progress,
@@ -331,7 +331,8 @@ impl Loop {
         for (kind, hints) in counts.hints() {
             self.metrics.hints(kind).set(hints);
         }
-        self.metrics.lost_bytes.set(counts.lost_bytes);
+        self.metrics.lost_bytes(Reason::Truncated).set(counts.lost_bytes);
+        self.metrics.lost_bytes(Reason::Removed).set(counts.missed_bytes);
         self.metrics.missed_files.set(counts.missed_files);
         self.metrics.rotations(RotationKind::Replace).set(counts.replaced);
         self.metrics.rotations(RotationKind::Unlink).set(counts.unlinked);

@@ -188,28 +188,6 @@ fn what_is_written_to_an_unlinked_file_still_comes_out() {
 }
 
 #[test]
-fn a_file_that_came_and_went_before_anyone_could_open_it_is_counted() {
-    let place = Place::new();
-    let log = place.path("app.log");
-    let tail = LogTail::without_sweep().counted().arg(&log).follow();
-    let mut lines = Lines::new(&log, "w");
-    lines.write(1);
-    tail.wait_for_lines(1);
-    tail.hold_still();
-    fs::remove_file(&log).unwrap();
-    Lines::new(&log, "missed").write(1);
-    fs::remove_file(&log).unwrap();
-    lines.go_on_in(&log);
-    lines.write(1);
-    tail.go_on();
-    tail.wait_for_lines(2);
-    tail.wait_for_metrics("the file that is missing", |scrape| {
-        scrape.get("log_tail_missed_files_total") == 1
-    });
-    tail.terminate().assert_exactly([("w", 2)]);
-}
-
-#[test]
 fn a_file_renamed_over_the_followed_one_is_followed() {
     let place = Place::new();
     let (log, new) = (place.path("app.log"), place.path("app.log.new"));

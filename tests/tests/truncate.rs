@@ -9,7 +9,6 @@ use std::{
 };
 
 use log_tail_tests::prelude::*;
-use nix::sys::statfs::{BTRFS_SUPER_MAGIC, statfs};
 
 #[test]
 fn a_file_truncated_to_its_middle_goes_on_from_there() {
@@ -96,14 +95,8 @@ fn what_was_written_between_a_copy_and_the_truncation_is_counted() {
     tail.go_on();
     tail.wait_for_lines(1110);
     let lost = tail.scrape().get("log_tail_lost_bytes_total{reason=\"truncated\"}");
-    assert_eq!(lost, if is_exact(&tail, &place) { 17 } else { 0 }, "otherwise a lower bound");
+    assert_eq!(lost, if tail.tells_what_is_lost(&place) { 17 } else { 0 }, "otherwise a lower bound");
     tail.terminate().assert_exactly([("w", 1110)]);
-}
-
-/// Whether the kernel program tells how much a truncation takes. On btrfs its word may be about another file.
-fn is_exact(tail: &Running, place: &Place) -> bool {
-    let is_btrfs = statfs(place.dir()).expect("a filesystem").filesystem_type() == BTRFS_SUPER_MAGIC;
-    tail.following().backend == Backend::Ebpf && !is_btrfs
 }
 
 #[test]
@@ -118,7 +111,7 @@ fn what_no_copy_holds_is_counted_and_told_in_json() {
     create(&log, "new\n");
     tail.go_on();
     let records = tail.wait_for_record("new");
-    let is_exact = is_exact(&tail, &place);
+    let is_exact = tail.tells_what_is_lost(&place);
     let lost = tail.scrape().get("log_tail_lost_bytes_total{reason=\"truncated\"}");
     let told = records.iter().find(|record| record.get("lost_bytes").is_some()).expect("it is told");
     assert_eq!((told["reason"].as_str(), told["exact"].as_bool()), (Some("truncated"), Some(is_exact)));
@@ -155,7 +148,7 @@ fn what_was_seen_and_not_read_is_counted_exactly_or_as_the_least_that_is_lost() 
     let lost = tail.scrape().get("log_tail_lost_bytes_total{reason=\"truncated\"}");
     let unread = (LINE.len() * LINES - (came.len() - "new\n".len())) as u64;
     assert!(unread > 0 && 0 < lost && lost <= unread, "{lost} of {unread} bytes");
-    if is_exact(&tail, &place) {
+    if tail.tells_what_is_lost(&place) {
         assert_eq!(lost, unread, "the kernel program tells how much it was");
     }
     drop(stdout);

@@ -21,7 +21,7 @@ use self::calls::end;
 pub use self::calls::{Counted, Level, Which, begin, closed, failed};
 use crate::{
     kernel::{Dentry, File, Inode, write_calls},
-    maps::{FOLLOWED, HINTS, add, read_name},
+    maps::{FOLLOWED, HINTS, add},
     written::{self, Place},
 };
 
@@ -270,7 +270,7 @@ fn tell_named(event: Event, directory: InodeKey, dentry: Dentry) {
     unsafe {
         (*record).event = Event { kind: HINT_NAMED_EVENT, ..event };
         (*record).directory = directory;
-        (*record).name_length = read_name(dentry, &raw mut (*record).name);
+        (*record).name_length = dentry.read_name(&raw mut (*record).name);
     }
     entry.submit(0);
 }

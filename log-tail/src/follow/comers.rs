@@ -222,7 +222,9 @@ impl Follower {
                     }
                     KnownBy::Hint => true,
                 };
-                self.counts.missed_files += u64::from(was_there);
+                if was_there {
+                    self.missed_comer(key);
+                }
                 self.drop_comer(ComerId(key));
             }
         }

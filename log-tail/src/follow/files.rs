@@ -346,12 +346,7 @@ impl Follower {
         if matches!(error, NotFollowable::Missing(_))
             && self.file(id).is_some_and(|file| file.names.is_empty())
         {
-            self.counts.missed_files += 1;
-            let path = self.file(id).map(|file| file.source.path.display().to_string()).unwrap_or_default();
-            self.notice(format_args!(
-                "a file that bore '{path}' was removed while its descriptor was closed to make room for others; \
-                 what was unread of it is lost; raise the limit of open files (ulimit -n)"
-            ));
+            self.missed_rest(id);
         } else {
             self.notice(error);
         }

@@ -24,6 +24,7 @@ mod identity;
 mod interposed;
 mod line;
 mod memory;
+mod missed;
 #[cfg(test)]
 mod model;
 mod mounts;
@@ -126,6 +127,8 @@ pub struct Counts {
     pub lost_bytes: u64,
     /// Inodes that bore a followed name and were gone before they could be opened.
     pub missed_files: u64,
+    /// What those held, where that is told: at least so many bytes.
+    pub missed_bytes: u64,
     /// Sweeps.
     pub sweeps: u64,
     hints: [u64; HintKind::ALL.len()],

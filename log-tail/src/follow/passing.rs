@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{copies::CopiedBefore, rare::Nothing, truncation::Told};
-use crate::observe::FileId;
+use crate::observe::{FileId, Held};
 
 /// How soon it is asked again who has a file open for writing. Each time it is twice as long.
 const ASK_AFTER: Duration = Duration::from_millis(1);
@@ -21,6 +21,8 @@ pub(super) struct Passing {
     pub leaves_at: Option<Instant>,
     /// Its size in bytes when it was given that time.
     pub leaves_with: Option<u64>,
+    /// What it held when it lost a name, where that is told.
+    pub held: Option<Held>,
     /// Since when it differs from what was read, and no truncation has been told.
     pub untold_since: Option<Instant>,
     /// The file it is a copy of, and from which byte on it was read.
@@ -40,6 +42,7 @@ impl Passing {
         ask_after: ASK_AFTER,
         leaves_at: None,
         leaves_with: None,
+        held: None,
         untold_since: None,
         copy_of: None,
         copy_of_number: None,

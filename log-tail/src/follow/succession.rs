@@ -20,7 +20,7 @@ use super::{
     copies::{Copies, OLD},
     places::as_written,
 };
-use crate::observe::{Change, Cookie, DirectoryId, FileId};
+use crate::observe::{Change, Cookie, DirectoryId, FileId, Held};
 
 /// An entry of a followed directory. Its name shares its memory: for each file, several remember it.
 pub(super) type Place = (DirectoryId, Arc<OsStr>);
@@ -64,6 +64,8 @@ pub(super) struct Comer {
     pub packed: Option<Place>,
     /// It was compressed before anybody opened it: `place` is that entry.
     pub is_packed: bool,
+    /// What it held when it lost its last name, where that is told.
+    pub held: Option<Held>,
 }
 
 /// How it is known that an inode came to a name.
@@ -150,18 +152,23 @@ impl Follower {
             match change {
                 Change::Came if self.is_expected(id, name) => {}
                 Change::Came => self.arrive(id, name, None),
-                Change::MovedFrom(cookie) => {
+                Change::MovedFrom(cookie, held) => {
+                    self.note_held(id, name, held);
                     // One that nobody knows was there before, and will be nothing new by its next name.
                     let old = |it: &Self| it.is_generation_in(id, name).then_some(Bearer::Copy(OLD));
                     if let Some(bearer) = self.depart(id, name).or_else(|| old(self)) {
                         self.successions.moving.insert(cookie, (bearer, Instant::now()));
                     }
                 }
-                Change::MovedTo(cookie) => {
+                Change::MovedTo(cookie, held) => {
+                    self.note_held(id, name, held);
                     let moved = self.successions.moving.remove(&cookie);
                     self.arrive(id, name, moved.map(|(bearer, _)| bearer));
                 }
-                Change::Went => self.went(id, name),
+                Change::Went(held) => {
+                    self.note_held(id, name, held);
+                    self.went(id, name);
+                }
                 Change::Unknown => {}
             }
         }
@@ -263,6 +270,7 @@ impl Follower {
             known_by,
             packed: None,
             is_packed: false,
+            held: None,
         };
         Bearer::Comer(ComerId(self.successions.comers.insert(comer)))
     }

@@ -165,6 +165,6 @@ impl Follower {
 
 /// Whether the kernel may know another file by the same device and number: of a btrfs filesystem all subvolumes, where
 /// numbers are given out anew, have one.
-fn may_share_key(open: impl AsFd) -> bool {
+pub(super) fn may_share_key(open: impl AsFd) -> bool {
     fstatfs(open).is_ok_and(|statfs| statfs.filesystem_type() == BTRFS_SUPER_MAGIC)
 }

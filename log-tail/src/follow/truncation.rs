@@ -13,7 +13,7 @@ use std::{
 use super::{Follower, NotFollowable, Rotation, files::Turn, memory, reader::Position};
 use crate::{
     observe::{Answer, FileId, Observer},
-    record::{Ending, Item, Lost, Reached},
+    record::{Ending, Item, Lost, Reached, Reason},
 };
 
 /// How often to ask for the other half of what was told: far longer than the kernel program takes for it.
@@ -256,7 +256,14 @@ impl Follower {
             return false;
         }
         file.lost_bytes = 0;
-        let lost = Lost { source: Arc::clone(&file.source), offset: file.position.handed_on(), bytes, exact };
+        let lost = Lost {
+            path: Arc::clone(&file.source.path),
+            file: Some((file.source.dev, file.source.inode)),
+            reason: Reason::Truncated,
+            offset: file.position.handed_on(),
+            bytes,
+            exact,
+        };
         let path = file.source.path.display().to_string();
         self.counts.lost_bytes += bytes;
         if exact {

@@ -72,13 +72,22 @@ pub enum Change {
     Came,
     /// A rename takes it from its inode. Where that goes to a followed directory, a [`Change::MovedTo`]
     /// with the same cookie follows.
-    MovedFrom(Cookie),
+    MovedFrom(Cookie, Option<Held>),
     /// A rename gave it to an inode.
-    MovedTo(Cookie),
+    MovedTo(Cookie, Option<Held>),
     /// It was removed.
-    Went,
+    Went(Option<Held>),
     /// Nobody knows: it has to be looked at.
     Unknown,
+}
+
+/// What the regular file held that lost a name, where there was one and somebody tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Its size at that moment.
+    pub bytes: u64,
+    /// It may grow still.
+    pub is_least: bool,
 }
 
 /// What the two ends of one rename have in common. Used again once both have been told.

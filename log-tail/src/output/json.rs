@@ -8,6 +8,7 @@
 
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use base64::display::Base64Display;
@@ -16,7 +17,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use serde::{Serialize, Serializer};
 
 use crate::output::{Format, Queue, writer::ByWhom};
-use crate::record::{Block, Lost, Source, frame};
+use crate::record::{Block, Lost, frame};
 
 /// What a record takes at most beside what is shared, its line, and what is escaped in that.
 const RECORD_BYTES: usize = 128;
@@ -39,9 +40,14 @@ impl Json {
 
 impl Format for Json {
     fn encode(&mut self, block: &Block, time: SystemTime, out: &mut Queue) {
-        let Named { path, path_base64, dev } = Named::of(&block.source);
-        let shared =
-            Shared { time: &rfc3339(time), path: &path, path_base64, dev: &dev, inode: block.source.inode };
+        let Named { path, path_base64 } = Named::of(&block.source.path);
+        let shared = Shared {
+            time: &rfc3339(time),
+            path: &path,
+            path_base64,
+            dev: &device(block.source.dev),
+            inode: block.source.inode,
+        };
         let shared = members(&shared);
         let writer =
             ByWhom::of(&block.written, &block.source.path).map(|writer| members(&ByWriter { writer }));
@@ -75,16 +81,16 @@ impl Format for Json {
     }
 
     fn lost(&mut self, lost: &Lost, time: SystemTime, out: &mut Queue) {
-        let Named { path, path_base64, dev } = Named::of(&lost.source);
+        let Named { path, path_base64 } = Named::of(&lost.path);
         let entry = LostEntry {
             time: &rfc3339(time),
             path: &path,
             path_base64,
-            dev: &dev,
-            inode: lost.source.inode,
+            dev: lost.file.map(|(dev, _)| device(dev)),
+            inode: lost.file.map(|(_, inode)| inode),
             offset: lost.offset,
             lost_bytes: lost.bytes,
-            reason: "truncated",
+            reason: lost.reason.word(),
             exact: lost.exact,
         };
         put(&mut self.buffer, &entry);
@@ -119,8 +125,11 @@ struct LostEntry<'a> {
     path: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     path_base64: Option<Base64<'a>>,
-    dev: &'a str,
-    inode: u64,
+    /// This and the next are not known of a file that nobody could open.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dev: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inode: Option<u64>,
     /// Where in the file reading goes on.
     offset: u64,
     /// How many bytes; at least so many where `exact` is false.
@@ -129,22 +138,24 @@ struct LostEntry<'a> {
     exact: bool,
 }
 
-/// What names a file in a record.
+/// What a record calls a file.
 struct Named<'a> {
     path: std::borrow::Cow<'a, str>,
     path_base64: Option<Base64<'a>>,
-    dev: String,
 }
 
 impl<'a> Named<'a> {
-    fn of(source: &'a Source) -> Self {
-        let path_bytes = source.path.as_os_str().as_bytes();
+    fn of(path: &'a Path) -> Self {
         Self {
-            path: source.path.to_string_lossy(),
-            path_base64: source.path.to_str().is_none().then_some(Base64(path_bytes)),
-            dev: format!("{}:{}", libc::major(source.dev), libc::minor(source.dev)),
+            path: path.to_string_lossy(),
+            path_base64: path.to_str().is_none().then_some(Base64(path.as_os_str().as_bytes())),
         }
     }
+}
+
+/// `MAJOR:MINOR`, as lsblk prints it.
+fn device(dev: u64) -> String {
+    format!("{}:{}", libc::major(dev), libc::minor(dev))
 }
 
 /// What all records of a block begin with: put into words once. After it come, in this order:
@@ -162,7 +173,6 @@ struct Shared<'a> {
     path: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     path_base64: Option<Base64<'a>>,
-    /// `MAJOR:MINOR`, as lsblk prints it.
     dev: &'a str,
     inode: u64,
 }
@@ -202,11 +212,11 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::record::{Ending, Written};
+    use crate::record::{Ending, Source, Written};
 
     fn source(path: &[u8]) -> Arc<Source> {
         Arc::new(Source {
-            path: std::path::Path::new(OsStr::from_bytes(path)).into(),
+            path: Path::new(OsStr::from_bytes(path)).into(),
             dev: libc::makedev(254, 3),
             inode: 42,
             number: 0,

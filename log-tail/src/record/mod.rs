@@ -47,17 +47,43 @@ pub struct Reached {
     pub is_back: bool,
 }
 
-/// Bytes of one file that were truncated before they could be read, and that no copy holds.
+/// Bytes of one file that nobody can read any more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lost {
-    /// The file that was truncated.
-    pub source: Arc<Source>,
+    /// The name that is followed.
+    pub path: Arc<Path>,
+    /// [`Source::dev`] and [`Source::inode`]; none of a file that nobody could open.
+    pub file: Option<(u64, u64)>,
+    /// What became of them.
+    pub reason: Reason,
     /// Where in the file the next byte will be read.
     pub offset: u64,
     /// How many; at least so many where that is not exact.
     pub bytes: u64,
     /// Whether nothing else was lost.
     pub exact: bool,
+}
+
+/// Why bytes are lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// They were truncated before they could be read, and no copy holds them.
+    Truncated,
+    /// Their file was removed, or moved to where nobody looks, before it could be opened.
+    Removed,
+}
+
+impl Reason {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Truncated, Self::Removed];
+
+    /// The word for it in json and metrics.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Truncated => "truncated",
+            Self::Removed => "removed",
+        }
+    }
 }
 
 /// How a block of bytes ends.

@@ -31,6 +31,7 @@ use prometheus_client::{
 
 use crate::{
     observe::{Backend, HintKind, ebpf::cost::Cost},
+    record::Reason,
     state,
 };
 
@@ -129,8 +130,6 @@ pub struct Metrics {
     pub missed_hints: Total,
     /// Events that the kernel skipped the kernel program for.
     pub skipped_events: Total,
-    /// Bytes that were truncated before they could be read, and that no copy held.
-    pub lost_bytes: Total,
     /// Files that bore a followed name and were gone before they could be opened.
     pub missed_files: Total,
     /// Sweeps over all followed files.
@@ -142,6 +141,7 @@ pub struct Metrics {
     commit_age: Level,
     commits: Labelled,
     hints: Labelled,
+    lost_bytes: Labelled,
     kernel_events: Labelled,
     rotations: Labelled,
     hook_runs: Family<HookLabels, Counter>,
@@ -152,17 +152,6 @@ pub struct Metrics {
 
 /// The kernel function, and by what a program is attached to it.
 type HookLabels = [(&'static str, &'static str); 2];
-
-/// A counter as the only one of its family, labelled with the reason.
-fn for_reason(
-    reason: &'static str,
-    total: &Total,
-) -> Family<[(&'static str, &'static str); 1], Counter, impl Fn() -> Counter + Clone + use<>> {
-    let counter = total.0.clone();
-    let family = Family::new_with_constructor(move || counter.clone());
-    drop(family.get_or_create(&[("reason", reason)]));
-    family
-}
 
 impl Default for Metrics {
     fn default() -> Self {
@@ -181,7 +170,6 @@ impl Metrics {
             wakeups: Total::default(),
             missed_hints: Total::default(),
             skipped_events: Total::default(),
-            lost_bytes: Total::default(),
             missed_files: Total::default(),
             sweeps: Total::default(),
             files: Level::default(),
@@ -189,6 +177,7 @@ impl Metrics {
             commit_age: Level::default(),
             commits: Labelled::new("outcome", COMMIT_OUTCOMES),
             hints: Labelled::new("kind", HintKind::ALL.map(HintKind::word)),
+            lost_bytes: Labelled::new("reason", Reason::ALL.map(Reason::word)),
             kernel_events: Labelled::new("outcome", EVENT_OUTCOMES),
             rotations: Labelled::new("kind", RotationKind::ALL.map(RotationKind::word)),
             hook_runs: Family::default(),
@@ -275,14 +264,15 @@ impl Metrics {
         registry.register_with_unit(
             "lost",
             "Bytes of followed files that nobody can read any more, by reason: truncated before they were read, and \
-             in no copy. Exact with the ebpf backend, at least so many with others",
+             in no copy; or removed with their file before that could be opened. Exact with the ebpf backend, at least \
+             so many with others",
             Unit::Bytes,
-            for_reason("truncated", lost_bytes),
+            lost_bytes.family.clone(),
         );
         registry.register(
             "missed_files",
-            "Files that bore a followed name and were removed before they could be opened: what they held is lost, \
-             and nobody knows how much it was",
+            "Files that bore a followed name and were removed before they could be opened: what they held is lost. \
+             How much it was only the ebpf backend knows",
             missed_files.0.clone(),
         );
         registry.register(
@@ -353,6 +343,12 @@ impl Metrics {
     #[must_use]
     pub fn rotations(&self, kind: RotationKind) -> Total {
         self.rotations.of(kind.word())
+    }
+
+    /// The bytes that are lost for one reason, where they are counted elsewhere.
+    #[must_use]
+    pub fn lost_bytes(&self, reason: Reason) -> Total {
+        self.lost_bytes.of(reason.word())
     }
 
     /// How often the state was committed, and when last.

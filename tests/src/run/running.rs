@@ -11,7 +11,10 @@ use std::{
 };
 
 use nix::{
-    sys::signal::{Signal, kill},
+    sys::{
+        signal::{Signal, kill},
+        statfs::{BTRFS_SUPER_MAGIC, statfs},
+    },
     unistd::Pid,
 };
 use serde_json::Value;
@@ -21,7 +24,7 @@ use super::{
     heard::{Heard, Inner},
     records,
 };
-use crate::{PATIENCE, account::Account, metrics::Scrape};
+use crate::{PATIENCE, account::Account, backend::Backend, metrics::Scrape, place::Place};
 
 /// A `log-tail` that runs. Killed when dropped.
 #[derive(Debug)]
@@ -101,6 +104,16 @@ impl Running {
     #[must_use]
     pub fn following(&self) -> &Following {
         self.following.as_ref().expect("started with follow()")
+    }
+
+    /// Whether it is told how much is lost. On btrfs what the kernel program tells may be about another file.
+    ///
+    /// # Panics
+    /// Where nobody says what filesystem `place` is on.
+    #[must_use]
+    pub fn tells_what_is_lost(&self, place: &Place) -> bool {
+        let is_btrfs = statfs(place.dir()).expect("a filesystem").filesystem_type() == BTRFS_SUPER_MAGIC;
+        self.following().backend == Backend::Ebpf && !is_btrfs
     }
 
     /// What it said so far.

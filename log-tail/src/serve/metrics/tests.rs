@@ -35,6 +35,7 @@ fn every_series_but_the_backend_is_there_from_the_start() {
             "log_tail_rotations_total{kind=\"unlink\"} 0",
             "log_tail_missed_hints_total 0",
             "log_tail_lost_bytes_total{reason=\"truncated\"} 0",
+            "log_tail_lost_bytes_total{reason=\"removed\"} 0",
             "log_tail_missed_files_total 0",
             "log_tail_sweeps_total 0",
             "log_tail_state_commits_total{outcome=\"durable\"} 0",
@@ -145,11 +146,16 @@ fn the_kernels_counters_replace_what_was_there() {
 fn hints_and_lost_bytes_are_taken_over_from_where_they_are_counted() {
     let metrics = Metrics::new();
     metrics.hints(HintKind::Append).set(2);
-    metrics.lost_bytes.set(107);
+    metrics.lost_bytes(Reason::Truncated).set(107);
+    metrics.lost_bytes(Reason::Removed).set(10);
     let page = page(&metrics);
     assert_lines(
         &page,
-        &["log_tail_hints_total{kind=\"append\"} 2", "log_tail_lost_bytes_total{reason=\"truncated\"} 107"],
+        &[
+            "log_tail_hints_total{kind=\"append\"} 2",
+            "log_tail_lost_bytes_total{reason=\"truncated\"} 107",
+            "log_tail_lost_bytes_total{reason=\"removed\"} 10",
+        ],
     );
     assert_eq!(page.matches("log_tail_hints_total{").count(), HintKind::ALL.len());
 }
