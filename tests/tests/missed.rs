@@ -28,9 +28,9 @@ impl Said {
     }
 }
 
-/// What is said of a file that has the followed name, and these bytes, and loses it by `lose`, all that while log-tail
+/// What is said of a file that has the followed name, and these bytes, and loses it by `become_of`, all that while log-tail
 /// does not look. `expected`: where the kernel program tells it.
-fn assert_said(held: &str, lose: impl FnOnce(&Path, File), expected: Said) {
+fn assert_said(held: &str, become_of: impl FnOnce(&Path, File), expected: Said) {
     let place = Place::new();
     let log = place.path("app.log");
     create(&log, "read\n");
@@ -40,7 +40,7 @@ fn assert_said(held: &str, lose: impl FnOnce(&Path, File), expected: Said) {
     fs::remove_file(&log).expect("removed");
     let mut missed = File::create(&log).expect("created");
     missed.write_all(held.as_bytes()).expect("written");
-    lose(&log, missed);
+    become_of(&log, missed);
     if !log.exists() {
         create(&log, "new\n");
     }
