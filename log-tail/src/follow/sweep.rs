@@ -12,7 +12,9 @@ use std::{
 
 use rustc_hash::FxHashMap;
 
-use super::{Follower, Identity, NameId, directories::Directory, identity, truncation::WORD_TAKES};
+use super::{
+    Follower, Identity, NameId, directories::Directory, files::FollowedFile, identity, truncation::WORD_TAKES,
+};
 use crate::observe::{DirectoryId, FileId};
 
 /// How long a hint may take.
@@ -82,6 +84,7 @@ impl Follower {
                 changed.then_some((file.id, Grown { size: metadata.len(), rounds: ROUNDS }))
             })
             .collect();
+        self.look_at_zeros();
         self.suspects.names = self.changed_names();
         self.suspects.directories = self.changed_directories();
         self.suspects.matches = self.unfollowed_matches();
@@ -90,6 +93,17 @@ impl Follower {
             self.suspects.verdict_at = Some(now + GRACE);
         }
         self.settle();
+    }
+
+    /// Has zeros at an end read once more: stores into mapped memory take their place without a hint, and the size stays
+    /// the same.
+    fn look_at_zeros(&mut self) {
+        let ends_with_zeros = |file: &FollowedFile| file.position.looked_to() > file.position.read_to();
+        let files = self.files.iter().map(|(_, file)| file);
+        let files = files.filter(|file| ends_with_zeros(file) && !self.suspects.files.contains_key(&file.id));
+        for id in files.map(|file| file.id).collect::<Vec<_>>() {
+            self.queue(id);
+        }
     }
 
     /// Those that bear another inode than is known.

@@ -120,7 +120,15 @@ fn attempt(
         }
         wait(&mut trials, &tail, patience);
     }
-    let said = tail.terminate().stderr;
+    let ended = tail.terminate();
+    let came = by_path(&ended.stdout);
+    for trial in trials.iter_mut().filter(|trial| trial.ended.is_none()) {
+        let bytes = came.get(&trial.site.followed_log()).cloned().unwrap_or_default();
+        if bytes != trial.expected {
+            trial.ended = Some(Outcome::Wrong(format!("when it ended, {}", shown(&bytes))));
+        }
+    }
+    let said = ended.stderr;
     for Trial { way, ended, .. } in &trials {
         if let Some(Outcome::Wrong(what)) = ended {
             eprintln!("{}, sweep {sweep}: {what}; log-tail said: {said:#?}", way.name);

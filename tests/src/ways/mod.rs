@@ -2,6 +2,7 @@
 
 mod asynchronous;
 mod btrfs;
+mod mapped;
 pub mod measure;
 mod names;
 pub mod places;
@@ -38,7 +39,7 @@ pub type Act = fn(&Site) -> io::Result<Vec<u8>>;
 
 /// All of them.
 pub fn all() -> Vec<Way> {
-    [system_calls::WAYS, asynchronous::WAYS, sizes::WAYS, names::WAYS].concat()
+    [system_calls::WAYS, asynchronous::WAYS, sizes::WAYS, mapped::WAYS, names::WAYS].concat()
 }
 
 impl Way {

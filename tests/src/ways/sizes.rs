@@ -66,7 +66,8 @@ fn next_line(site: &Site) -> io::Result<Vec<u8>> {
     Ok(ANOTHER.to_vec())
 }
 
-fn extended(site: &Site) -> io::Result<Vec<u8>> {
+/// There is room behind what was read, and a line at its beginning.
+pub fn extended(site: &Site) -> io::Result<Vec<u8>> {
     let (file, end) = (site.open(0)?, site.end()?);
     file.set_len(end + ROOM.unsigned_abs())?;
     file.write_all_at(LINE, end)?;

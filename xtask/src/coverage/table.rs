@@ -34,12 +34,14 @@ pub struct Page {
 
 const HINT: &str = "hint";
 const SWEEP: &str = "sweep";
+/// What nobody can be told of.
+const STORE: &str = "mmap, a store alone";
 /// The place in which the kernel promises nothing.
 const UNDEFINED: &str = "upper written";
 
 /// Why log-tail was not told, by what is known of it: backend, the place's and the way's names (or parts of them), how
 /// the outcome begins, and the reason.
-const REASONS: [(&str, &str, &str, &str, &str); 7] = [
+const REASONS: [(&str, &str, &str, &str, &str); 6] = [
     (
         "",
         UNDEFINED,
@@ -48,16 +50,8 @@ const REASONS: [(&str, &str, &str, &str, &str); 7] = [
         "the kernel's documentation leaves undefined what an overlay shows of changes made beneath it: what the overlay \
          itself shows after a while, the sweep finds",
     ),
-    (
-        "ebpf",
-        "upper followed",
-        "O_DIRECT",
-        SWEEP,
-        "such a write through an overlay ends in the real file's filesystem, which calls no function for it that a \
-         program can be attached to",
-    ),
+    ("", "", STORE, SWEEP, "stores into mapped memory are no calls, and the kernel tells nobody of them"),
     ("inotify", "", "libaio", SWEEP, "this kernel does not tell inotify of writes by libaio"),
-    ("inotify", "", "io_uring, O_DIRECT", SWEEP, "this kernel does not tell inotify of such a write"),
     (
         "inotify",
         "",
@@ -81,9 +75,23 @@ const REASONS: [(&str, &str, &str, &str, &str); 7] = [
     ),
 ];
 
+/// What some filesystems do not do: the way's name (or a part of it), and how the system's word for it begins.
+const REFUSALS: [(&str, &str); 6] = [
+    // Overlays of the oldest kernels pass the flag on to nobody.
+    ("pwritev2, RWF_APPEND", "the kernel wrote elsewhere than at the end"),
+    ("reflink", "Operation not supported"),
+    ("fallocate", "Operation not supported"),
+    ("FALLOC_FL_COLLAPSE_RANGE", "Operation not supported"),
+    // tmpfs, before 6.6.
+    ("O_DIRECT", "Invalid argument"),
+    // What is mounted over an overlay is not over what lies beneath it.
+    ("mount over", "the follower looks beneath"),
+];
+
 fn reason(backend: &str, place: &str, way: &str, outcome: &str) -> Option<String> {
     if let Some(word) = outcome.strip_prefix("refused: ") {
-        return Some(format!("not done: {word}"));
+        let is_known = REFUSALS.iter().any(|(of, begins)| way.contains(of) && word.starts_with(begins));
+        return is_known.then(|| format!("not done: {word}"));
     }
     let known = REASONS.iter().find(|(of, at, what, begins, _)| {
         backend.contains(of) && place.contains(at) && way.contains(what) && outcome.starts_with(begins)
@@ -241,12 +249,16 @@ mod tests {
 
     #[test]
     fn a_cell_names_the_kernels_that_differ_and_why() {
-        let old = measured("5.10.0-1", "ebpf", &[("write", "hint"), ("reflink", "refused: no such thing")]);
+        let old = measured(
+            "5.10.0-1",
+            "ebpf",
+            &[("write", "hint"), ("reflink", "refused: Operation not supported")],
+        );
         let new = measured("7.2.1-2", "ebpf", &[("write", "hint"), ("reflink", "hint")]);
         let page = page(&[old, new]);
         assert!(page.text.contains("| write | hint | hint |"), "{}", page.text);
         assert!(page.text.contains("| reflink | 5.10: – (1) |"), "{}", page.text);
-        assert!(page.text.contains("\n1. not done: no such thing.\n"), "{}", page.text);
+        assert!(page.text.contains("\n1. not done: Operation not supported.\n"), "{}", page.text);
         assert_eq!(page.summary, "the kernel program told of 48 of 48 changes that could be made");
         assert_eq!(page.unexplained, Vec::<String>::new());
         assert!(
@@ -254,6 +266,13 @@ mod tests {
             "{}",
             page.text
         );
+    }
+
+    #[test]
+    fn a_refusal_that_nobody_knows_is_named() {
+        let page = page(&[measured("7.2.1", "ebpf", &[("write", "refused: Operation not supported")])]);
+        assert_eq!(page.unexplained.len(), PLACES.len());
+        assert_eq!(page.unexplained[0], "7.2.1 ebpf, ext4, write: refused: Operation not supported");
     }
 
     #[test]
