@@ -35,7 +35,7 @@ pub struct Doorbell {
     /// Bytes that truncations cut off since it was followed, all of them together.
     pub cut_off_bytes: u64,
     /// The size, in bytes, plus 1, before the truncation that is being done; 0 where none is, or where the kernel
-    /// skipped the program that notes it. Of a directory: [`EntryHint::lost`] of the name that is being removed.
+    /// skipped the program that notes it. Of a directory: [`EntryHint::held`] of the name that is being removed.
     pub size_before_plus_one: u64,
     /// Bytes that were cut out of it since the reader last looked, so that what follows them moved toward the front
     /// (`FALLOC_FL_COLLAPSE_RANGE`).
@@ -186,18 +186,17 @@ pub struct EntryHint {
     pub hint: Hint,
     /// `inode.i_ino` of the inode that is renamed; otherwise 0.
     pub ino: u64,
-    /// The size in bytes, plus 1, of the regular file that lost this name to a removal, a rename, or another file that
-    /// was renamed to it, with [`LOST_IS_LEAST`]; 0 where none did.
-    pub lost: u64,
+    /// Where this name was the last of a regular file, and it was removed or another file was renamed to it: that one's
+    /// size in bytes then, plus 1, with [`HELD_IS_LEAST`]. Otherwise 0.
+    pub held: u64,
     /// Bytes of `name` in use, without the NUL; 0 where the name could not be read.
     pub name_length: u64,
     /// The entry's name, NUL-terminated.
     pub name: [u8; NAME_MAX + 1],
 }
 
-/// In [`EntryHint::lost`]: it may grow still, because somebody has it open for writing, or it has another name. No size
-/// has this bit.
-pub const LOST_IS_LEAST: u64 = 1 << 63;
+/// In [`EntryHint::held`]: it may grow still, because somebody has it open for writing. No file is so large.
+pub const HELD_IS_LEAST: u64 = 1 << 63;
 
 /// Bytes were written.
 pub const OPERATION_WRITE: u32 = 1;

@@ -162,9 +162,6 @@ impl Dio {
 }
 
 impl Inode {
-    /// None: NULL, and not to be read through.
-    pub const NONE: Self = Self(core::ptr::null());
-
     #[inline(always)]
     pub fn is_regular(self) -> bool {
         self.mode() & S_IFMT == S_IFREG

@@ -208,19 +208,19 @@ impl Bell {
         self.note(size + 1);
     }
 
-    /// A name in this directory is about to be removed, and with it what [`EntryHint::lost`] says. The directory's lock
-    /// is held until [`Bell::removed`].
+    /// Of a name in this directory that is being removed: [`EntryHint::held`]. The directory's lock is held until
+    /// [`Bell::removed`].
     #[inline(always)]
-    pub fn will_remove(self, lost: u64) {
-        self.note(lost);
+    pub fn will_remove(self, held: u64) {
+        self.note(held);
     }
 
-    /// What was announced of the name that is removed now: by now its dentry has lost the inode.
+    /// What was noted of the name that is removed now: its dentry may have lost the inode.
     #[inline(always)]
     pub fn removed(self) -> u64 {
-        let lost = self.noted();
+        let held = self.noted();
         self.note(0);
-        lost
+        held
     }
 
     /// Notes something for a program that comes later, while the lock is held.
@@ -308,7 +308,7 @@ impl Bell {
 
     /// Something became of the name of `dentry` in this directory.
     #[inline(always)]
-    pub fn tell_of_entry(self, ctx: &impl EbpfContext, dentry: Dentry, kind: u32, ino: u64, lost: u64) {
+    pub fn tell_of_entry(self, ctx: &impl EbpfContext, dentry: Dentry, kind: u32, ino: u64, held: u64) {
         let Some(mut entry) = HINTS.reserve::<EntryHint>(0) else {
             return overflowed(ctx, self.slot);
         };
@@ -318,7 +318,7 @@ impl Bell {
         unsafe {
             (*record).hint = hint(kind, self.slot);
             (*record).ino = ino;
-            (*record).lost = lost;
+            (*record).held = held;
             (*record).name_length = dentry.read_name(&raw mut (*record).name);
         }
         entry.submit(0);

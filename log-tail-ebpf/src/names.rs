@@ -6,8 +6,8 @@ use aya_ebpf::{
     programs::{FEntryContext, FExitContext},
 };
 use log_tail_common::{
-    HINT_CLOSE, HINT_ENTRY_CAME, HINT_ENTRY_MOVED_FROM, HINT_ENTRY_MOVED_TO, HINT_ENTRY_WENT, HINT_MOVE,
-    HINT_UNLINK, LOST_IS_LEAST,
+    HELD_IS_LEAST, HINT_CLOSE, HINT_ENTRY_CAME, HINT_ENTRY_MOVED_FROM, HINT_ENTRY_MOVED_TO, HINT_ENTRY_WENT,
+    HINT_MOVE, HINT_UNLINK,
 };
 
 use crate::{
@@ -24,8 +24,8 @@ enum Entry {
     Went,
     /// A rename is about to take it from its inode.
     MovedFrom,
-    /// A rename gave it to the inode of its dentry. With the one that bore it before, or NULL.
-    MovedTo(Inode),
+    /// A rename gave it to the inode of its dentry, in place of the one of this dentry, where there is one.
+    MovedTo(Option<Dentry>),
 }
 
 /// A hint where the directory of `dentry` is followed. Where it was not renamed its inode is not touched: it may be NULL,
@@ -33,25 +33,25 @@ enum Entry {
 #[inline(always)]
 fn entry_changed(ctx: &impl EbpfContext, dentry: Dentry, entry: Entry) {
     let Some(directory) = bell_of(dentry.parent().inode()) else { return };
-    let (kind, ino, lost) = match entry {
+    let (kind, ino, held) = match entry {
         Entry::Came => (HINT_ENTRY_CAME, 0, 0),
         Entry::Went => (HINT_ENTRY_WENT, 0, directory.removed()),
-        Entry::MovedFrom => (HINT_ENTRY_MOVED_FROM, dentry.inode().number(), lost_with(dentry.inode(), 0)),
-        Entry::MovedTo(replaced) => (HINT_ENTRY_MOVED_TO, dentry.inode().number(), lost_with(replaced, 0)),
+        Entry::MovedFrom => (HINT_ENTRY_MOVED_FROM, dentry.inode().number(), 0),
+        Entry::MovedTo(replaced) => (HINT_ENTRY_MOVED_TO, dentry.inode().number(), replaced.map_or(0, held)),
     };
-    directory.tell_of_entry(ctx, dentry, kind, ino, lost);
+    directory.tell_of_entry(ctx, dentry, kind, ino, held);
 }
 
-/// [`EntryHint::lost`](log_tail_common::EntryHint::lost), where this inode loses a name. It has another one if it bears more
-/// than `links` at this moment.
+/// [`EntryHint::held`](log_tail_common::EntryHint::held), where the inode of this dentry, if it has one, has just lost
+/// the name.
 #[inline(always)]
-fn lost_with(inode: Inode, links: u32) -> u64 {
+fn held(dentry: Dentry) -> u64 {
+    let inode = dentry.inode();
     // 5.10 faults on reading through NULL.
-    if inode.0.is_null() || !inode.is_regular() {
+    if inode.0.is_null() || !inode.is_regular() || inode.links() > 0 {
         return 0;
     }
-    let is_least = inode.links() > links || inode.has_writers();
-    (inode.size() + 1) | if is_least { LOST_IS_LEAST } else { 0 }
+    (inode.size() + 1) | if inode.has_writers() { HELD_IS_LEAST } else { 0 }
 }
 
 /// The inode of `dentry` is about to lose the name of `dentry` to a rename.
@@ -63,10 +63,9 @@ fn will_move(ctx: &impl EbpfContext, dentry: Dentry) {
     entry_changed(ctx, dentry, Entry::MovedFrom);
 }
 
-/// The inode of `dentry` bears the name of `dentry` now, in the directory of `dentry`. `replaced`: bore it before, or
-/// NULL.
+/// The inode of `dentry` bears the name of `dentry` now, in the directory of `dentry`. `replaced` had it before.
 #[inline(always)]
-fn moved(ctx: &impl EbpfContext, dentry: Dentry, replaced: Inode) {
+fn moved(ctx: &impl EbpfContext, dentry: Dentry, replaced: Option<Dentry>) {
     if events::are_told() {
         return events::moved(dentry);
     }
@@ -86,7 +85,7 @@ fn before_d_move(ctx: FEntryContext) -> i32 {
 /// rename: the dentry cache has followed. The dentry that had the new name before has lost it, and still has its inode.
 #[fexit(function = "d_move")]
 fn d_move(ctx: FExitContext) -> i32 {
-    moved(&ctx, Dentry(ctx.arg(0)), Dentry(ctx.arg(1)).inode());
+    moved(&ctx, Dentry(ctx.arg(0)), Some(Dentry(ctx.arg(1))));
     0
 }
 
@@ -101,8 +100,8 @@ fn before_d_exchange(ctx: FEntryContext) -> i32 {
 /// rename with `RENAME_EXCHANGE`.
 #[fexit(function = "d_exchange")]
 fn d_exchange(ctx: FExitContext) -> i32 {
-    moved(&ctx, Dentry(ctx.arg(0)), Inode::NONE);
-    moved(&ctx, Dentry(ctx.arg(1)), Inode::NONE);
+    moved(&ctx, Dentry(ctx.arg(0)), None);
+    moved(&ctx, Dentry(ctx.arg(1)), None);
     0
 }
 
@@ -137,7 +136,19 @@ fn d_make_persistent(ctx: FExitContext) -> i32 {
     came(&ctx, Dentry(ctx.arg(0)), Inode(ctx.arg(1)))
 }
 
-/// A name was removed: unlink, rmdir. The dentry has lost its inode by now, its directory is still there.
+/// A name was removed: unlink, rmdir. The filesystem has done it, and the dentry has its inode still.
+#[fentry(function = "d_delete")]
+fn before_d_delete(ctx: FEntryContext) -> i32 {
+    let dentry = Dentry(ctx.arg(0));
+    if events::are_told() {
+        events::went(dentry);
+    } else if let Some(directory) = bell_of(dentry.parent().inode()) {
+        directory.will_remove(held(dentry));
+    }
+    0
+}
+
+/// The same, once nobody finds the name any more. The dentry may have lost its inode, its directory is still there.
 #[fexit(function = "d_delete")]
 fn d_delete(ctx: FExitContext) -> i32 {
     entry_changed(&ctx, Dentry(ctx.arg(0)), Entry::Went);
@@ -166,9 +177,6 @@ fn before_security_file_free(ctx: FEntryContext) -> i32 {
 fn will_remove(ctx: &impl EbpfContext, dentry: Dentry) -> i32 {
     if let Some(bell) = bell_of(dentry.inode()) {
         bell.tell(ctx, HINT_UNLINK);
-    }
-    if let Some(directory) = bell_of(dentry.parent().inode()) {
-        directory.will_remove(lost_with(dentry.inode(), 1));
     }
     0
 }

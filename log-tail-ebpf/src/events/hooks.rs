@@ -16,7 +16,7 @@ use aya_ebpf::{
     programs::{FEntryContext, FExitContext},
 };
 
-use super::{Counted, Level, begin, called_to_write, freed, went, will_come};
+use super::{Counted, Level, begin, called_to_write, freed, will_come};
 use crate::{
     behind,
     kernel::{Dentry, File, Inode},
@@ -90,13 +90,6 @@ before_name! {
     "d_instantiate" before_d_instantiate;
     "d_instantiate_new" before_d_instantiate_new;
     "d_make_persistent" before_d_make_persistent;
-}
-
-/// A name was removed: unlink, rmdir.
-#[fentry(function = "d_delete")]
-fn before_d_delete(ctx: FEntryContext) -> i32 {
-    went(Dentry(ctx.arg(0)));
-    0
 }
 
 /// An inode leaves the memory. A filesystem calls it before it gives the inode's number to another one.

@@ -17,6 +17,7 @@ use rustc_hash::FxHashSet;
 use super::{
     Follower, Identity, NameId, NotFollowable, Rotation,
     identity::is_spent,
+    missed::Missed,
     start::Start,
     succession::{Bearer, ComerId, KnownBy, Opened, Stray},
 };
@@ -211,6 +212,7 @@ impl Follower {
                 followed += 1;
             }
         }
+        let mut missed = Missed::default();
         for ComerId(key) in gone {
             let Some(comer) = self.successions.comers.get(key) else { continue };
             if !is_pending(&comer.names) {
@@ -223,11 +225,12 @@ impl Follower {
                     KnownBy::Hint => true,
                 };
                 if was_there {
-                    self.missed_comer(key);
+                    self.miss_comer(key, &mut missed);
                 }
                 self.drop_comer(ComerId(key));
             }
         }
+        self.say_missed(missed);
         followed
     }
 

@@ -76,7 +76,7 @@ impl Copies {
         self.after == u64::MAX
     }
 
-    fn contains(self, number: u64) -> bool {
+    pub fn contains(self, number: u64) -> bool {
         self.after < number && number <= self.until.min(self.of_past)
     }
 }

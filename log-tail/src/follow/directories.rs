@@ -53,6 +53,7 @@ impl Entry {
 
 /// A directory in which something is to be heard.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is true of it or not, whatever the others are")]
 pub struct Directory {
     /// As it was opened.
     pub path: PathBuf,
@@ -70,6 +71,8 @@ pub struct Directory {
     pub waiting: Vec<Waiting>,
     /// Other hosts may write to it unseen.
     pub remote: bool,
+    /// The kernel program may take another directory for it: what it tells of names may be about that one.
+    pub shares_key: bool,
     /// The observer could not watch it: its names are looked at every second instead.
     pub unwatched: bool,
 }
@@ -133,6 +136,7 @@ impl Directories {
             patterns: Vec::new(),
             waiting: Vec::new(),
             remote: false,
+            shares_key: false,
             unwatched: false,
         }));
         self.by_path.insert(path, id);

@@ -346,7 +346,7 @@ impl Follower {
         if matches!(error, NotFollowable::Missing(_))
             && self.file(id).is_some_and(|file| file.names.is_empty())
         {
-            self.missed_rest(id);
+            self.miss_rest(id);
         } else {
             self.notice(error);
         }

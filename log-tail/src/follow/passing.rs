@@ -21,7 +21,7 @@ pub(super) struct Passing {
     pub leaves_at: Option<Instant>,
     /// Its size in bytes when it was given that time.
     pub leaves_with: Option<u64>,
-    /// What it held when it lost a name, where that is told.
+    /// What it held when it lost its last name, where that is told and it was not open then.
     pub held: Option<Held>,
     /// Since when it differs from what was read, and no truncation has been told.
     pub untold_since: Option<Instant>,

@@ -14,7 +14,7 @@ use std::{
 
 use super::{
     Follower, Identity, NameId, PatternId, RECHECK_AFTER, Waiting, directories::Directory, identity,
-    names::Places, route::route, start::Start, succession::Place,
+    names::Places, route::route, start::Start, succession::Place, taking::may_share_key,
 };
 use crate::observe::{DirectoryId, Interest, ObserveError, stat};
 
@@ -95,10 +95,11 @@ impl Follower {
         let id = self.directories.insert(path.to_owned(), identity);
         self.lead_to(id, path);
         let remote = stat::unseen_filesystem(open.as_fd()).unwrap_or(None);
+        if let Some(directory) = self.directories.get_mut(id) {
+            directory.remote = remote.is_some();
+            directory.shares_key = may_share_key(&open);
+        }
         if let Some(filesystem) = remote {
-            if let Some(directory) = self.directories.get_mut(id) {
-                directory.remote = true;
-            }
             let path = path.display();
             self.notice(format_args!(
                 "'{path}' is on {filesystem}, which other hosts can write to unseen; looking at it every second"

@@ -64,7 +64,7 @@ pub(super) struct Comer {
     pub packed: Option<Place>,
     /// It was compressed before anybody opened it: `place` is that entry.
     pub is_packed: bool,
-    /// What it held when it lost its last name, where that is told.
+    /// What it held when it lost its last name, where that is told and can be believed.
     pub held: Option<Held>,
 }
 
@@ -151,9 +151,11 @@ impl Follower {
         } else {
             match change {
                 Change::Came if self.is_expected(id, name) => {}
-                Change::Came => self.arrive(id, name, None),
-                Change::MovedFrom(cookie, held) => {
-                    self.note_held(id, name, held);
+                Change::Came => {
+                    let known_by = self.known_by_coming(id, name);
+                    self.arrive(id, name, None, known_by);
+                }
+                Change::MovedFrom(cookie) => {
                     // One that nobody knows was there before, and will be nothing new by its next name.
                     let old = |it: &Self| it.is_generation_in(id, name).then_some(Bearer::Copy(OLD));
                     if let Some(bearer) = self.depart(id, name).or_else(|| old(self)) {
@@ -163,7 +165,7 @@ impl Follower {
                 Change::MovedTo(cookie, held) => {
                     self.note_held(id, name, held);
                     let moved = self.successions.moving.remove(&cookie);
-                    self.arrive(id, name, moved.map(|(bearer, _)| bearer));
+                    self.arrive(id, name, moved.map(|(bearer, _)| bearer), KnownBy::Hint);
                 }
                 Change::Went(held) => {
                     self.note_held(id, name, held);
@@ -173,6 +175,18 @@ impl Follower {
             }
         }
         self.entry_changed(id, name);
+    }
+
+    /// How it is known that something came to the entry. Nothing comes where something is already: then it is that, which
+    /// was found there before it was told of.
+    fn known_by_coming(&self, id: DirectoryId, name: &OsStr) -> KnownBy {
+        let entry = self.directories.get(id).and_then(|directory| directory.entries.get(name));
+        match entry.and_then(|entry| entry.bearer) {
+            Some(Bearer::File(file)) => {
+                self.file(file).map_or(KnownBy::Hint, |file| KnownBy::Sight(file.identity))
+            }
+            _ => KnownBy::Hint,
+        }
     }
 
     /// Whether what came to the entry is what was expected there: nothing is made where something is already.
@@ -227,7 +241,7 @@ impl Follower {
     }
 
     /// The entry bears another inode: this one, or one that nobody knows.
-    fn arrive(&mut self, id: DirectoryId, name: &OsStr, bearer: Option<Bearer>) {
+    fn arrive(&mut self, id: DirectoryId, name: &OsStr, bearer: Option<Bearer>, known_by: KnownBy) {
         self.follow_match(id, name);
         let Some(directory) = self.directories.get_mut(id) else { return };
         let names = directory.entries.get(name).map(|entry| entry.names.clone()).unwrap_or_default();
@@ -235,7 +249,7 @@ impl Follower {
         let bearer = match bearer.filter(|bearer| names.is_empty() || !matches!(bearer, Bearer::Copy(_))) {
             Some(bearer) => Some(bearer),
             None if names.is_empty() => self.new_copy(id, name),
-            None => Some(self.new_comer(KnownBy::Hint)),
+            None => Some(self.new_comer(known_by)),
         };
         let Some(bearer) = bearer else {
             // Nobody asks for what never had a followed name.

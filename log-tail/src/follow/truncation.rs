@@ -258,7 +258,7 @@ impl Follower {
         file.lost_bytes = 0;
         let lost = Lost {
             path: Arc::clone(&file.source.path),
-            file: Some((file.source.dev, file.source.inode)),
+            source: Some(Arc::clone(&file.source)),
             reason: Reason::Truncated,
             offset: file.position.handed_on(),
             bytes,

@@ -130,7 +130,7 @@ fn directory_hint(directory: DirectoryId, event: &Event) -> Option<Hint> {
     let change = if mask.contains(AddWatchFlags::IN_CREATE) {
         Change::Came
     } else if mask.contains(AddWatchFlags::IN_MOVED_FROM) {
-        Change::MovedFrom(cookie, None)
+        Change::MovedFrom(cookie)
     } else if mask.contains(AddWatchFlags::IN_MOVED_TO) {
         Change::MovedTo(cookie, None)
     } else if mask.contains(AddWatchFlags::IN_DELETE) {
@@ -283,11 +283,8 @@ mod tests {
         assert_eq!(drained(&mut observer), [Hint::EntryWritten { directory, name: "a".into() }]);
         fs::rename(dir.path().join("a"), dir.path().join("b")).unwrap();
         let [from, to] = drained(&mut observer).try_into().unwrap();
-        let Hint::Entry { change: Change::MovedFrom(cookie, None), .. } = from else { panic!("{from:?}") };
-        assert_eq!(
-            from,
-            Hint::Entry { directory, name: "a".into(), change: Change::MovedFrom(cookie, None) }
-        );
+        let Hint::Entry { change: Change::MovedFrom(cookie), .. } = from else { panic!("{from:?}") };
+        assert_eq!(from, Hint::Entry { directory, name: "a".into(), change: Change::MovedFrom(cookie) });
         assert_eq!(to, Hint::Entry { directory, name: "b".into(), change: Change::MovedTo(cookie, None) });
     }
 

@@ -72,8 +72,8 @@ pub enum Change {
     Came,
     /// A rename takes it from its inode. Where that goes to a followed directory, a [`Change::MovedTo`]
     /// with the same cookie follows.
-    MovedFrom(Cookie, Option<Held>),
-    /// A rename gave it to an inode.
+    MovedFrom(Cookie),
+    /// A rename gave it to an inode, perhaps in place of another.
     MovedTo(Cookie, Option<Held>),
     /// It was removed.
     Went(Option<Held>),
@@ -81,12 +81,12 @@ pub enum Change {
     Unknown,
 }
 
-/// What the regular file held that lost a name, where there was one and somebody tells.
+/// What a regular file held when it lost its last name, where somebody tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
-    /// Its size at that moment.
+    /// Its size.
     pub bytes: u64,
-    /// It may grow still.
+    /// Somebody had it open for writing: it may grow still.
     pub is_least: bool,
 }
 

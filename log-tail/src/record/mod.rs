@@ -52,8 +52,8 @@ pub struct Reached {
 pub struct Lost {
     /// The name that is followed.
     pub path: Arc<Path>,
-    /// [`Source::dev`] and [`Source::inode`]; none of a file that nobody could open.
-    pub file: Option<(u64, u64)>,
+    /// The file; none where nobody could open it.
+    pub source: Option<Arc<Source>>,
     /// What became of them.
     pub reason: Reason,
     /// Where in the file the next byte will be read.
@@ -69,7 +69,7 @@ pub struct Lost {
 pub enum Reason {
     /// They were truncated before they could be read, and no copy holds them.
     Truncated,
-    /// Their file was removed, or moved to where nobody looks, before it could be opened.
+    /// Their file was removed before it could be opened, or opened again.
     Removed,
 }
 

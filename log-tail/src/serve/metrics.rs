@@ -264,15 +264,15 @@ impl Metrics {
         registry.register_with_unit(
             "lost",
             "Bytes of followed files that nobody can read any more, by reason: truncated before they were read, and \
-             in no copy; or removed with their file before that could be opened. Exact with the ebpf backend, at least \
-             so many with others",
+             in no copy; or removed with their file before that could be opened. At least so many; exact with the \
+             ebpf backend, but on btrfs. Other backends do not know what a removed file held",
             Unit::Bytes,
             lost_bytes.family.clone(),
         );
         registry.register(
             "missed_files",
-            "Files that bore a followed name and were removed before they could be opened: what they held is lost. \
-             How much it was only the ebpf backend knows",
+            "Files that bore a followed name and were removed before they could be opened. How much is lost with them \
+             only the ebpf backend knows",
             missed_files.0.clone(),
         );
         registry.register(

@@ -233,7 +233,7 @@ pub const HOOKS: [Hook; 45] = [
     Hook { told: Told::Event, ..before(hook("d_instantiate_new", 2, NEW_FILES)) },
     Hook { told: Told::Event, newer: true, ..before(hook("d_make_persistent", 2, NEW_ON_TMPFS)) },
     hint(hook("d_delete", 1, "removed names")),
-    Hook { told: Told::Event, ..before(hook("d_delete", 1, "removed names")) },
+    before(hook("d_delete", 1, "removed names")),
     before(Hook { notes: true, ..hook(LAST_CLOSE, 1, "when the last writer closes a file") }),
     hint(before(hook("security_inode_unlink", 2, "names about to be removed"))),
     hint(before(hook("security_inode_rmdir", 2, "directories about to be removed"))),

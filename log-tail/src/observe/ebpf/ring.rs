@@ -3,9 +3,9 @@
 use std::{ffi::OsString, os::unix::ffi::OsStringExt};
 
 use log_tail_common::{
-    Claim, EntryHint, HINT_APPEND, HINT_CLOSE, HINT_ENTRY_CAME, HINT_ENTRY_MOVED_FROM, HINT_ENTRY_MOVED_TO,
-    HINT_ENTRY_WENT, HINT_MOVE, HINT_OVERFLOW, HINT_SKIPPED, HINT_TRUNCATE, HINT_UNLINK, HINT_WRITTEN, Hint,
-    LOST_IS_LEAST, NAME_MAX, Span, TruncateHint, Writer, WriterHint,
+    Claim, EntryHint, HELD_IS_LEAST, HINT_APPEND, HINT_CLOSE, HINT_ENTRY_CAME, HINT_ENTRY_MOVED_FROM,
+    HINT_ENTRY_MOVED_TO, HINT_ENTRY_WENT, HINT_MOVE, HINT_OVERFLOW, HINT_SKIPPED, HINT_TRUNCATE, HINT_UNLINK,
+    HINT_WRITTEN, Hint, NAME_MAX, Span, TruncateHint, Writer, WriterHint,
 };
 
 use crate::observe::{Change, Cookie, Held};
@@ -80,12 +80,12 @@ fn record(kind: u32, bytes: &[u8]) -> Option<Record> {
         HINT_SKIPPED => Record::Skipped,
         HINT_ENTRY_CAME | HINT_ENTRY_MOVED_FROM | HINT_ENTRY_MOVED_TO | HINT_ENTRY_WENT => {
             let cookie = Cookie(u64_at(bytes, std::mem::offset_of!(EntryHint, ino))?);
-            let lost = u64_at(bytes, std::mem::offset_of!(EntryHint, lost))?;
-            let size = (lost & !LOST_IS_LEAST).checked_sub(1);
-            let held = size.map(|bytes| Held { bytes, is_least: lost & LOST_IS_LEAST != 0 });
+            let held = u64_at(bytes, std::mem::offset_of!(EntryHint, held))?;
+            let size = (held & !HELD_IS_LEAST).checked_sub(1);
+            let held = size.map(|bytes| Held { bytes, is_least: held & HELD_IS_LEAST != 0 });
             let change = match kind {
                 HINT_ENTRY_CAME => Change::Came,
-                HINT_ENTRY_MOVED_FROM => Change::MovedFrom(cookie, held),
+                HINT_ENTRY_MOVED_FROM => Change::MovedFrom(cookie),
                 HINT_ENTRY_MOVED_TO => Change::MovedTo(cookie, held),
                 _ => Change::Went(held),
             };
@@ -156,15 +156,16 @@ mod tests {
         let mut name = [0; NAME_MAX + 1];
         name[..7].copy_from_slice(b"app.log");
         let held = |bytes, is_least| Some(Held { bytes, is_least });
-        for (kind, lost, change) in [
+        for (kind, word, change) in [
             (HINT_ENTRY_CAME, 0, Change::Came),
-            (HINT_ENTRY_MOVED_FROM, 8 | LOST_IS_LEAST, Change::MovedFrom(Cookie(42), held(7, true))),
+            (HINT_ENTRY_MOVED_FROM, 0, Change::MovedFrom(Cookie(42))),
             (HINT_ENTRY_MOVED_TO, 0, Change::MovedTo(Cookie(42), None)),
             (HINT_ENTRY_MOVED_TO, 8, Change::MovedTo(Cookie(42), held(7, false))),
             (HINT_ENTRY_WENT, 0, Change::Went(None)),
             (HINT_ENTRY_WENT, 1, Change::Went(held(0, false))),
+            (HINT_ENTRY_WENT, 8 | HELD_IS_LEAST, Change::Went(held(7, true))),
         ] {
-            let rest = [42_u64, lost, 7].map(u64::to_ne_bytes).concat();
+            let rest = [42_u64, word, 7].map(u64::to_ne_bytes).concat();
             let rest = [&rest[..], &name].concat();
             let entry = Record::Entry { slot: 5, name: "app.log".into(), change };
             assert_eq!(decode(&bytes(kind, 5, &rest)), Ok(entry));
@@ -198,8 +199,8 @@ mod tests {
         }
 
         #[test]
-        fn an_entry_with_any_length_is_survived(lost: u64, length: u64, rest in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let rest = [&[0, lost, length].map(u64::to_ne_bytes).concat()[..], &rest].concat();
+        fn an_entry_with_any_length_is_survived(word: u64, length: u64, rest in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let rest = [&[0, word, length].map(u64::to_ne_bytes).concat()[..], &rest].concat();
             let record = bytes(HINT_ENTRY_CAME, 1, &rest);
             if let Ok(Record::Entry { name, .. }) = decode(&record) {
                 prop_assert!(name.len() <= NAME_MAX);
