@@ -82,3 +82,13 @@ pub fn is_ebpf_or_skip(test: &str) -> bool {
     }
     backend == Backend::Ebpf
 }
+
+/// Says on standard error what is skipped, and for want of what.
+///
+/// # Panics
+/// Where a backend is asked for: in a guest there is everything.
+#[track_caller]
+pub fn skip(what: &str) {
+    assert_eq!(wanted_backend(), None, "in a guest it can be had: {what}");
+    eprintln!("skipping: {what}");
+}
