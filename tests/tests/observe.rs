@@ -6,7 +6,10 @@ use std::{
     io::Write as _,
     os::{
         fd::{AsFd as _, AsRawFd as _},
-        unix::fs::FileExt as _,
+        unix::{
+            fs::{FileExt as _, PermissionsExt as _},
+            process::CommandExt as _,
+        },
     },
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -286,6 +289,15 @@ fn events_that_find_no_room_are_counted_where_they_are_missing() {
         missing > 0 && missing + shown == 1000
     });
     assert!(shown > 10, "{shown}");
+    let mut offset = 0;
+    for line in records(&observing.stdout()) {
+        if line["reason"] == "ring_full" {
+            offset += 7 * line["missing"].as_u64().expect("a number");
+        } else if line["op"] == "write" {
+            assert_eq!(line["offset"], offset, "what is missing is shown where it is missing");
+            offset += 7;
+        }
+    }
     append(&log, "after\n");
     let is_after = |line: &Value| line["op"] == "write" && line["offset"] == 7000;
     observing.wait_until_stdout("a later write", |stdout| records(stdout).iter().any(is_after));
@@ -417,6 +429,32 @@ fn only_those_who_were_asked_for_are_shown() {
     assert_eq!(shown[0]["writer"]["pid"].to_string(), pid, "{shown:#?}");
     assert_eq!((&shown[0]["offset"], &shown[0]["length"]), (&14.into(), &3.into()));
     observing.terminate();
+}
+
+#[test]
+fn writers_of_another_name_or_user_are_left_out() {
+    if !is_ebpf_or_skip("writers_of_another_name_or_user_are_left_out") {
+        return;
+    }
+    let place = Place::new();
+    let log = place.path("app.log");
+    for (option, value) in [("--comm", "tee"), ("--uid", "1")] {
+        create(&log, "");
+        fs::set_permissions(&log, fs::Permissions::from_mode(0o666)).unwrap();
+        let observing = observe(&["--op", "write", option, value], &[&log]);
+        for (script, uid) in [("echo line >> \"$0\"", 0), ("echo line | tee -a \"$0\"", 1)].repeat(2) {
+            let mut writer = Command::new("sh");
+            writer.arg("-c").arg(script).arg(&log).uid(uid).stdout(Stdio::null());
+            assert!(writer.status().expect("it runs").success());
+        }
+        let shown = events(&observing, 2);
+        let told: Vec<_> = shown.iter().map(|line| line["offset"].as_u64()).collect();
+        assert_eq!(told, [Some(5), Some(15)], "{option} {value}: {shown:#?}");
+        for line in &shown {
+            assert_eq!((&line["writer"]["comm"], &line["writer"]["uid"]), (&"tee".into(), &1.into()));
+        }
+        observing.terminate();
+    }
 }
 
 #[test]

@@ -45,6 +45,22 @@ fn a_file_truncated_and_grown_past_the_old_offset_at_once_is_read_from_its_begin
 }
 
 /// As a truncation looks of which nobody told.
+/// Nothing in the content tells.
+#[test]
+fn a_file_truncated_and_regrown_with_the_same_bytes_is_read_again_where_that_is_told() {
+    let place = Place::new();
+    let log = place.path("app.log");
+    append(&log, "one\ntwo\n");
+    let tail = LogTail::without_sweep().args(["-n", "+1"]).arg(&log).follow();
+    tail.wait_for_stdout("one\ntwo\n");
+    tail.hold_still();
+    create(&log, "one\ntwo\nthree\n");
+    tail.go_on();
+    let again = if tail.tells_what_is_lost(&place) { "one\ntwo\n" } else { "" };
+    tail.wait_for_stdout(format!("one\ntwo\n{again}three\n"));
+    tail.terminate();
+}
+
 #[test]
 fn what_is_written_over_a_file_from_its_beginning_is_read() {
     let new = "new 1\nnew 2\nnew 3\n";

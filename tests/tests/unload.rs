@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use log_tail_tests::{backend::is_ebpf_or_skip, prelude::*};
+use log_tail_tests::{backend::is_ebpf_or_skip, observe::observe, prelude::*};
 use nix::sys::signal::Signal;
 
 /// Commands of bpf(2) that give the next id after one, include/uapi/linux/bpf.h: of programs, maps and links.
@@ -45,9 +45,19 @@ fn nothing_is_left_behind() {
     let log = place.path("app.log");
     create(&log, "one\n");
     let before = held();
-    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
-        let tail = LogTail::through(Backend::Ebpf).args(["-n", "+1"]).arg(&log).follow();
+    let follow = |options: &[&str]| {
+        let tail = LogTail::through(Backend::Ebpf).args(["-n", "+1"]).args(options).arg(&log).follow();
         tail.wait_for_stdout("one\n");
+        tail
+    };
+    let runs: [&dyn Fn() -> Running; 3] =
+        [&|| follow(&[]), &|| follow(&["--metrics", "127.0.0.1:0", "--measure-cost"]), &|| {
+            observe(&[], &[&log])
+        }];
+    for (run, signal) in
+        runs.iter().flat_map(|run| [Signal::SIGTERM, Signal::SIGKILL].map(|signal| (run, signal)))
+    {
+        let tail = run();
         for ((what, now), (_, before)) in held().iter().zip(&before) {
             assert!(!now.is_subset(before), "{what}: {now:?}, {before:?} before");
         }
