@@ -258,7 +258,7 @@ impl Follower {
         let taken = if is_packed {
             let at = place.as_ref().and_then(|place| self.path_of(place));
             let at = at.unwrap_or_else(|| path.to_path_buf());
-            self.unpack(&path, file, &at, &metadata, number).map(|(id, is_it)| {
+            self.unpack(&path, file, &at, &metadata, number, was_told).map(|(id, is_it)| {
                 if !is_it {
                     // The file itself is followed, wherever it is.
                     is_new = false;

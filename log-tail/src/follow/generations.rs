@@ -246,7 +246,7 @@ impl Follower {
     }
 
     /// Follows what a file that came to this name was compressed to, or goes on with that file itself; and whether it is
-    /// the former.
+    /// the former. `was_told`: a hint told that it came.
     ///
     /// # Errors
     /// It cannot be read, or is not compressed.
@@ -257,6 +257,7 @@ impl Follower {
         at: &Path,
         metadata: &Metadata,
         number: u64,
+        was_told: bool,
     ) -> Result<(FileId, bool), NotFollowable> {
         let identity = Identity::of(metadata);
         if let Some(known) = self.by_identity.get(&identity) {
@@ -266,9 +267,10 @@ impl Follower {
         let kind = Kind::of(&file).map_err(error)?;
         let kind = kind.ok_or_else(|| error(io::Error::other("it is not compressed, as its name says")))?;
         let packed = Packed { file, kind, path: at.to_owned() };
-        // Where hints had been lost, it may have been found before it was told of.
-        let doubted_from = self.skips.doubted_from(Instant::now());
-        let origin = doubted_from.and_then(|from| self.compressed_from(path, &packed, &|it| it >= from));
+        // What was only expected at the name may be any that was found there. Where hints had been lost, it may have been
+        // found before it was told of.
+        let from = if was_told { self.skips.doubted_from(Instant::now()) } else { Some(0) };
+        let origin = from.and_then(|from| self.compressed_from(path, &packed, &|it| it >= from));
         let position = match origin {
             Some(Origin::Followed(id)) => return Ok((id, false)),
             Some(Origin::LetGo { position, .. }) => position,

@@ -257,6 +257,21 @@ fn what_came_and_was_compressed_untold_is_read_once() {
     assert_eq!(log.came, ["one\n", "two\n", "three\n"]);
 }
 
+/// What the name bears is expected there anew, and compressed before that is opened.
+#[test]
+fn what_was_expected_at_a_name_and_compressed_is_not_read_again() {
+    let mut log = Log::new();
+    log.follower.expect_comer(NameId(0));
+    log.rename_to("app.log.1");
+    log.compress("app.log.1");
+    log.make("two\n");
+    for _ in 0..3 {
+        log.read();
+    }
+    assert_eq!(log.came, ["one\n", "two\n"]);
+    assert_eq!(log.follower.counts.missed_files, 0);
+}
+
 /// Rotated and compressed with each of these, before anybody looks.
 fn compressed_unopened(texts: &[&str]) -> Log {
     let mut log = Log::new();
