@@ -22,7 +22,7 @@ pub const DISKS: [Filesystem; 2] = [Filesystem::Btrfs, Filesystem::Xfs];
 /// Where the kernel's number of a file is not enough to know it by.
 const BTRFS: &str = "btrfs";
 /// What is different there.
-const ON_BTRFS: [&str; 2] = [SUBVOLUMES, "truncate"];
+const ON_BTRFS: [&str; 3] = [SUBVOLUMES, "missed", "truncate"];
 /// What a filesystem in memory does otherwise does not change from one kernel to the next: it is looked at on the oldest
 /// and the newest one, and takes five minutes on each.
 const TMPFS: &str = "tmpfs";
