@@ -70,7 +70,7 @@ fn assert_said(held: &str, become_of: impl FnOnce(&Path, File), expected: Said) 
     let finished = tail.terminate();
     if expected.bytes > 0 {
         finished.assert_says(&[
-            "app.log' was removed before it could be opened",
+            "app.log' was gone before it could be opened",
             &format!("{} bytes", expected.bytes),
         ]);
     }

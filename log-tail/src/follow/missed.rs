@@ -74,7 +74,7 @@ impl Follower {
     pub(super) fn say_missed(&mut self, missed: Missed) {
         for (path, held) in missed.into_iter().filter(|(_, held)| *held != NOTHING) {
             let (shown, lost) = (path.display(), what_is_lost(held));
-            self.notice(format_args!("what bore '{shown}' was removed before it could be opened: {lost}"));
+            self.notice(format_args!("what bore '{shown}' was gone before it could be opened: {lost}"));
             self.lose_with_file(path, None, 0, held);
         }
     }
@@ -112,7 +112,7 @@ impl Follower {
 
 fn what_is_lost(held: Held) -> String {
     match held {
-        UNTOLD => "what was unread of it is lost".to_owned(),
+        UNTOLD => "what was unread of it does not come out".to_owned(),
         Held { bytes, is_least: false } => format!("{bytes} bytes are lost"),
         Held { bytes, is_least: true } => format!("at least {bytes} bytes are lost"),
     }
