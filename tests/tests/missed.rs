@@ -76,12 +76,13 @@ fn assert_said(held: &str, become_of: impl FnOnce(&Path, File), expected: Said) 
     }
 }
 
+fn remove(log: &Path, writer: File) {
+    drop(writer);
+    fs::remove_file(log).expect("removed");
+}
+
 #[test]
 fn a_file_that_came_and_went_before_anyone_could_open_it_is_counted() {
-    let remove = |log: &Path, writer: File| {
-        drop(writer);
-        fs::remove_file(log).expect("removed");
-    };
     assert_said("missed\n", remove, Said::of(7, true));
 }
 
@@ -128,24 +129,19 @@ fn what_a_removed_file_has_a_copy_of_is_not_counted_as_lost() {
 
 #[test]
 fn an_empty_file_that_came_and_went_takes_nothing_with_it() {
-    let remove = |log: &Path, writer: File| {
-        drop(writer);
-        fs::remove_file(log).expect("removed");
-    };
     assert_said("", remove, Said::UNTOLD);
 }
 
 #[test]
 fn files_that_went_with_their_directory_are_counted_together() {
-    let remove = |log: &Path, writer: File| {
-        drop(writer);
-        fs::remove_file(log).expect("removed");
+    let remove_all = |log: &Path, writer: File| {
+        remove(log, writer);
         create(log, "missed again\n");
         let directory = log.parent().expect("a directory");
         fs::remove_dir_all(directory).expect("removed");
         fs::create_dir(directory).expect("made");
     };
-    assert_said("missed\n", remove, Said { files: 2, bytes: 20, exact: vec![true] });
+    assert_said("missed\n", remove_all, Said { files: 2, bytes: 20, exact: vec![true] });
 }
 
 /// More than there are descriptors for.
