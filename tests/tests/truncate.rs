@@ -26,6 +26,11 @@ fn a_file_truncated_to_its_middle_goes_on_from_there() {
 
 /// Two lines are read; then this is done to the file at once, as far as log-tail can tell, and these lines come out.
 fn reads_what_is_new(change: impl FnOnce(&Path), new: &str) {
+    reads(change, |_| new);
+}
+
+/// As [`reads_what_is_new`], where that depends on whether truncations are told.
+fn reads<'a>(change: impl FnOnce(&Path), new: impl FnOnce(bool) -> &'a str) {
     let place = Place::new();
     let log = place.path("app.log");
     append(&log, "old 1\nold 2\n");
@@ -34,6 +39,7 @@ fn reads_what_is_new(change: impl FnOnce(&Path), new: &str) {
     tail.hold_still();
     change(&log);
     tail.go_on();
+    let new = new(tail.tells_what_is_lost(&place));
     tail.wait_for_stdout(format!("old 1\nold 2\n{new}"));
     tail.terminate();
 }
@@ -44,23 +50,14 @@ fn a_file_truncated_and_grown_past_the_old_offset_at_once_is_read_from_its_begin
     reads_what_is_new(|log| create(log, new), new);
 }
 
-/// As a truncation looks of which nobody told.
 /// Nothing in the content tells.
 #[test]
 fn a_file_truncated_and_regrown_with_the_same_bytes_is_read_again_where_that_is_told() {
-    let place = Place::new();
-    let log = place.path("app.log");
-    append(&log, "one\ntwo\n");
-    let tail = LogTail::without_sweep().args(["-n", "+1"]).arg(&log).follow();
-    tail.wait_for_stdout("one\ntwo\n");
-    tail.hold_still();
-    create(&log, "one\ntwo\nthree\n");
-    tail.go_on();
-    let again = if tail.tells_what_is_lost(&place) { "one\ntwo\n" } else { "" };
-    tail.wait_for_stdout(format!("one\ntwo\n{again}three\n"));
-    tail.terminate();
+    let all = "old 1\nold 2\nnew\n";
+    reads(|log| create(log, all), |is_told| if is_told { all } else { "new\n" });
 }
 
+/// As a truncation looks of which nobody told.
 #[test]
 fn what_is_written_over_a_file_from_its_beginning_is_read() {
     let new = "new 1\nnew 2\nnew 3\n";

@@ -17,7 +17,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use serde::{Serialize, Serializer};
 
 use crate::output::{Format, Queue, writer::ByWhom};
-use crate::record::{Block, Lost, frame};
+use crate::record::{Block, Lost, device, frame};
 
 /// What a record takes at most beside what is shared, its line, and what is escaped in that.
 const RECORD_BYTES: usize = 128;
@@ -151,11 +151,6 @@ impl<'a> Named<'a> {
             path_base64: path.to_str().is_none().then_some(Base64(path.as_os_str().as_bytes())),
         }
     }
-}
-
-/// `MAJOR:MINOR`, as lsblk prints it.
-fn device(dev: u64) -> String {
-    format!("{}:{}", libc::major(dev), libc::minor(dev))
 }
 
 /// What all records of a block begin with: put into words once. After it come, in this order:

@@ -25,6 +25,11 @@ pub struct Source {
     pub number: u64,
 }
 
+/// [`Source::dev`] as `MAJOR:MINOR`, as lsblk prints it.
+pub fn device(dev: u64) -> String {
+    format!("{}:{}", libc::major(dev), libc::minor(dev))
+}
+
 /// What the reader hands on.
 #[derive(Debug, Clone)]
 pub enum Item {

@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use crate::{
     cli::{State, StateAction},
+    record::device,
     run::Ended,
     state::{
         Checkpoint, CheckpointId,
@@ -226,11 +227,6 @@ fn to_json(entries: &[Entry<'_>]) -> anyhow::Result<String> {
     let mut text = serde_json::to_string_pretty(&entries).context("writing json")?;
     text.push('\n');
     Ok(text)
-}
-
-/// `MAJOR:MINOR`, as lsblk prints it.
-fn device(device: u64) -> String {
-    format!("{}:{}", libc::major(device), libc::minor(device))
 }
 
 /// UTC, since 1970. humantime panics after the year 9999, and a store may say anything.

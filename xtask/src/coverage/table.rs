@@ -76,12 +76,11 @@ const REASONS: [(&str, &str, &str, &str, &str); 6] = [
 ];
 
 /// What some filesystems do not do: the way's name (or a part of it), and how the system's word for it begins.
-const REFUSALS: [(&str, &str); 6] = [
+const REFUSALS: [(&str, &str); 5] = [
     // Overlays of the oldest kernels pass the flag on to nobody.
     ("pwritev2, RWF_APPEND", "the kernel wrote elsewhere than at the end"),
     ("reflink", "Operation not supported"),
     ("fallocate", "Operation not supported"),
-    ("FALLOC_FL_COLLAPSE_RANGE", "Operation not supported"),
     // tmpfs, before 6.6.
     ("O_DIRECT", "Invalid argument"),
     // What is mounted over an overlay is not over what lies beneath it.
