@@ -2,36 +2,29 @@
 //! as fast as it comes.
 
 use std::{
-    fs::File,
-    io::{PipeWriter, Read as _, Write as _, pipe},
-    num::NonZeroUsize,
     path::Path,
     process::{Command, Stdio},
     time::Instant,
 };
 
 use anyhow::{Context as _, Result};
-use nix::{
-    fcntl::{FcntlArg, fcntl},
-    sys::mman::{MapFlags, ProtFlags, mmap, munmap},
-};
 
 use super::{
-    Measured, Plan,
+    Measured, Plan, bare,
     content::{self, LINE_BYTES},
     figure::Figure,
     goal::{Goal, Limit},
     process::{self, seconds_since},
     rival::{self, Rival},
 };
-use crate::{place::Place, run::binary};
+use crate::{
+    place::Place,
+    run::binary,
+    torture::subject::{FLUENT_BIT, Subject as _},
+};
 
 /// Of those that take long, so many runs at most.
 const SLOW_RUNS: u32 = 3;
-
-/// What the loops hand on at once, and the pipe that they write to: as log-tail does.
-const BLOCK_BYTES: usize = 256 << 10;
-const PIPE_BYTES: i32 = 1 << 20;
 
 /// What is measured of a program that ends at the end of the file.
 struct Case {
@@ -69,45 +62,6 @@ impl Case {
     }
 }
 
-/// Hands the bytes of a file to a pipe.
-type Copy = fn(&File, &mut PipeWriter) -> Result<()>;
-
-/// Reads blocks and writes them, and nothing else: nobody who copies is faster.
-fn by_read(mut file: &File, pipe: &mut PipeWriter) -> Result<()> {
-    let mut block = vec![0; BLOCK_BYTES];
-    while let read @ 1.. = file.read(&mut block)? {
-        pipe.write_all(&block[..read])?;
-    }
-    Ok(())
-}
-
-/// Writes blocks out of a mapping. (Truncated meanwhile, whoever does this dies by SIGBUS.)
-fn by_mmap(file: &File, pipe: &mut PipeWriter) -> Result<()> {
-    let length = usize::try_from(file.metadata()?.len())?;
-    let size = NonZeroUsize::new(length).context("an empty file")?;
-    // SAFETY: a new mapping, at an address of the kernel's choice.
-    let mapped = unsafe { mmap(None, size, ProtFlags::PROT_READ, MapFlags::MAP_SHARED, file, 0) }?;
-    // SAFETY: so many bytes are mapped there until the end, and nobody changes this file.
-    let bytes = unsafe { std::slice::from_raw_parts(mapped.as_ptr().cast::<u8>(), length) };
-    let written = bytes.chunks(BLOCK_BYTES).try_for_each(|block| pipe.write_all(block));
-    // SAFETY: nothing refers to it any more.
-    unsafe { munmap(mapped, length) }?;
-    Ok(written?)
-}
-
-/// Seconds that it takes.
-fn copy(file: &Path, copy: Copy) -> Result<f64> {
-    let (reader, mut writer) = pipe().context("making a pipe")?;
-    let began = Instant::now();
-    let mut consumer =
-        Command::new("cat").stdin(reader).stdout(Stdio::null()).spawn().context("starting cat")?;
-    fcntl(&writer, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES)).context("making the pipe larger")?;
-    copy(&File::open(file)?, &mut writer)?;
-    drop(writer);
-    consumer.wait().context("waiting for cat")?;
-    Ok(seconds_since(began))
-}
-
 /// Measures every case in turn, so many times.
 #[expect(clippy::cast_precision_loss, reason = "far fewer bytes than 2^52")]
 pub fn measure(plan: Plan) -> Result<Measured> {
@@ -129,8 +83,7 @@ pub fn measure(plan: Plan) -> Result<Measured> {
         case.run(&file)?;
         (case.figure.values, case.cpu, case.memory) = Default::default();
     }
-    let loops: [(&str, Copy); 2] = [("read and write", by_read), ("mmap and write", by_mmap)];
-    let mut bare = loops.map(|(what, by)| (Figure::new(format!("{what} in a loop"), "s"), by));
+    let mut bare = bare::LOOPS.map(|(what, by)| (Figure::new(what, "s"), by));
     let followers = rival::all("inotify")?;
     let mut slow: Vec<_> = followers
         .iter()
@@ -142,7 +95,7 @@ pub fn measure(plan: Plan) -> Result<Measured> {
             case.run(&file)?;
         }
         for (figure, by) in &mut bare {
-            figure.values.push(copy(&file, *by)?);
+            figure.values.push(bare::copy(&file, *by)?);
         }
         if run < SLOW_RUNS {
             for (subject, figure) in &mut slow {
@@ -166,7 +119,12 @@ pub fn measure(plan: Plan) -> Result<Measured> {
         Goal::of(&text.memory(), Limit::AtMost(24.0)).binding(),
         Goal::of(&json.memory(), Limit::AtMost(24.0)).binding(),
     ];
-    goals.extend(slow.iter().map(|(_, slow)| Goal::ratio(slow, &text.figure, Limit::AtLeast(10.0))));
+    for (subject, slow) in &slow {
+        goals.push(Goal::ratio(slow, &text.figure, Limit::AtLeast(10.0)));
+        if subject.name() == FLUENT_BIT.name() {
+            goals.push(Goal::ratio(slow, &json.figure, Limit::AtLeast(5.0)));
+        }
+    }
     let memory = [text.memory(), json.memory()];
     let mut figures: Vec<Figure> = bare.into_iter().map(|(figure, _)| figure).collect();
     figures.extend(cases.into_iter().map(|case| case.figure));

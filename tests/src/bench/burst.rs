@@ -51,7 +51,8 @@ pub fn measure(plan: Plan) -> Result<Measured> {
             woken[at].values.push((rival.taken()?.sleeps - before.sleeps) as f64 / lines as f64 * 100.0);
         }
     }
-    let goals = vec![Goal::of(&delivered[0], Limit::AtMost(1.2)), Goal::of(&woken[0], Limit::AtMost(1.0))];
+    let goals =
+        vec![Goal::of(&delivered[0], Limit::AtMost(1.2)), Goal::of(&woken[0], Limit::AtMost(1.0)).binding()];
     delivered.extend(woken);
     Ok(Measured { figures: delivered, goals, curves: Vec::new() })
 }

@@ -5,18 +5,25 @@
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{Read as _, Write as _, pipe},
+    hint,
+    io::{ErrorKind, Read as _, Write as _, pipe},
+    os::fd::{AsFd as _, OwnedFd},
     path::Path,
-    process::ChildStdout,
     sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
-use nix::sys::{
-    eventfd::{EfdFlags, EventFd},
-    inotify::{AddWatchFlags, InitFlags, Inotify},
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::{
+    fcntl::{FcntlArg, OFlag, fcntl},
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    sys::{
+        eventfd::{EfdFlags, EventFd},
+        inotify::{AddWatchFlags, InitFlags, Inotify},
+    },
+    unistd::Pid,
 };
 
 use super::{
@@ -25,15 +32,13 @@ use super::{
     figure::Figure,
     goal::{Goal, Limit},
 };
-use crate::{
-    backend::Backend,
-    place::Place,
-    run::{LogTail, Running},
-};
+use crate::{backend::Backend, place::Place, run::LogTail};
 
 const LINES: u64 = 2000;
 const LINES_QUICK: u64 = 300;
 const PAUSE: Duration = Duration::from_millis(1);
+/// A line that has not come out by then never will.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Files that are followed beside the one that is written to, and idle.
 const IDLE_FILES: usize = 10_000;
@@ -97,16 +102,19 @@ pub fn measure(plan: Plan) -> Result<Measured> {
     let of_ways = |what: &str| -> Vec<Figure> {
         ways.iter().map(|way| Figure::new(format!("{}: {what}", way.case()), "µs")).collect()
     };
+    let all = sched_getaffinity(Pid::from_raw(0)).context("asking for this thread's processors")?;
+    let apart = Apart::among(&all, plan);
     let (mut medians, mut slowest) = (of_ways("p50"), of_ways("p99"));
     let lines = if plan.is_quick { LINES_QUICK } else { LINES };
     for _ in 0..plan.runs {
         for (at, way) in ways.iter().enumerate() {
-            let micros = run(*way, lines).with_context(|| way.case())?;
+            let micros = run(*way, lines, apart).with_context(|| way.case())?;
             let run = Figure { values: micros, ..Figure::new("", "µs") };
             medians[at].values.push(run.median());
             slowest[at].values.push(run.quantile(0.99));
         }
     }
+    sched_setaffinity(Pid::from_raw(0), &all).context("going back to all processors")?;
     let at = |wanted: Followed| {
         ways.iter().position(|way| matches!(way, Through::LogTail(followed) if *followed == wanted))
     };
@@ -128,9 +136,10 @@ pub fn measure(plan: Plan) -> Result<Measured> {
 }
 
 /// Microseconds that each line took.
-fn run(way: Through, lines: u64) -> Result<Vec<f64>> {
+fn run(way: Through, lines: u64, apart: Option<Apart>) -> Result<Vec<f64>> {
+    run_on(apart.map(|it| it.follower))?;
     match way {
-        Through::Eventfd => ping(lines),
+        Through::Eventfd => ping(lines, apart),
         Through::Loop => {
             let place = Place::new();
             let path = place.path("app.log");
@@ -151,7 +160,7 @@ fn run(way: Through, lines: u64) -> Result<Vec<f64>> {
                 }
                 Ok(())
             });
-            let micros = one_by_one(file, reader, lines, false)?;
+            let micros = one_by_one(file, reader, lines, false, apart)?;
             follower.join().expect("a thread that ends")?;
             Ok(micros)
         }
@@ -163,10 +172,10 @@ fn run(way: Through, lines: u64) -> Result<Vec<f64>> {
             let log_tail = LogTail::through(backend).unheard().args(["-q", "-n", "0"]).arg(&path);
             let log_tail = if is_eager { log_tail.arg("--low-latency") } else { log_tail };
             let log_tail = if idle_files > 0 { log_tail.arg(place.path("idle/*/*.log")) } else { log_tail };
-            let mut running: Running = log_tail.follow();
-            let stdout: ChildStdout = running.take_stdout();
+            let mut running = log_tail.follow();
+            let stdout = running.take_stdout();
             let lines = if is_cold { lines / 100 } else { lines };
-            let micros = one_by_one(file, stdout, lines, is_cold)?;
+            let micros = one_by_one(file, stdout, lines, is_cold, apart)?;
             running.terminate();
             Ok(micros)
         }
@@ -181,19 +190,44 @@ fn appended(path: &Path) -> Result<File> {
         .with_context(|| format!("making {}", path.display()))
 }
 
+/// Where who runs. Whoever writes looks for what comes out without sleeping, because to be woken takes as long as much of
+/// what is measured; so it has a processor of its own, and whoever follows has another one.
+#[derive(Debug, Clone, Copy)]
+struct Apart {
+    writer: usize,
+    follower: usize,
+}
+
+impl Apart {
+    /// `None` where there is but one processor, and where they are emulated in turns: there the writer sleeps.
+    fn among(all: &CpuSet, plan: Plan) -> Option<Self> {
+        let mut allowed = (0..CpuSet::count()).filter(|&number| all.is_set(number) == Ok(true));
+        let apart = Self { writer: allowed.next()?, follower: allowed.next()? };
+        (!plan.is_emulated).then_some(apart)
+    }
+}
+
+/// From now on this thread runs on this processor, and so does whatever it starts.
+fn run_on(processor: Option<usize>) -> Result<()> {
+    let Some(number) = processor else { return Ok(()) };
+    let mut set = CpuSet::new();
+    set.set(number)?;
+    sched_setaffinity(Pid::from_raw(0), &set).with_context(|| format!("moving to processor {number}"))
+}
+
 /// Writes one line after the other, each when the one before has come out.
 fn one_by_one(
     mut file: File,
-    mut from: impl std::io::Read + Send + 'static,
+    from: impl Into<OwnedFd>,
     lines: u64,
     is_cold: bool,
+    apart: Option<Apart>,
 ) -> Result<Vec<f64>> {
-    let (arrived, arrivals) = mpsc::channel();
-    let reader = thread::spawn(move || {
-        let mut buffer = [0; LINE_BYTES];
-        while from.read_exact(&mut buffer).is_ok() && arrived.send(Instant::now()).is_ok() {}
-    });
+    run_on(apart.map(|it| it.writer))?;
+    let mut from = File::from(from.into());
+    fcntl(&from, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("setting O_NONBLOCK on a pipe")?;
     let mut micros = Vec::new();
+    let mut buffer = [0; LINE_BYTES];
     for number in 0..lines {
         thread::sleep(PAUSE);
         if is_cold {
@@ -201,21 +235,31 @@ fn one_by_one(
             fs::write("/proc/sys/vm/drop_caches", "3").context("dropping caches")?;
         }
         let line = content::line(number);
-        let began = Instant::now();
+        let (began, mut came) = (Instant::now(), 0);
         file.write_all(line.as_bytes())?;
-        let arrived =
-            arrivals.recv_timeout(Duration::from_secs(60)).context("a line that does not come out")?;
-        micros.push((arrived - began).as_secs_f64() * 1e6);
+        while came < LINE_BYTES {
+            match from.read(&mut buffer[came..]) {
+                Ok(0) => bail!("the follower has ended"),
+                Ok(read) => came += read,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    ensure!(began.elapsed() < PATIENCE, "a line does not come out");
+                    if apart.is_none() {
+                        let mut pipe = [PollFd::new(from.as_fd(), PollFlags::POLLIN)];
+                        poll(&mut pipe, PollTimeout::try_from(PATIENCE)?)?;
+                    } else {
+                        hint::spin_loop();
+                    }
+                }
+                Err(error) => return Err(error).context("reading what comes out"),
+            }
+        }
+        micros.push(began.elapsed().as_secs_f64() * 1e6);
     }
-    drop(arrivals);
-    // It ends with the next line, or with the follower.
-    file.write_all(content::line(0).as_bytes())?;
-    drop(reader);
     ensure!(!micros.is_empty(), "no line was written");
     Ok(micros)
 }
 
-fn ping(times: u64) -> Result<Vec<f64>> {
+fn ping(times: u64, apart: Option<Apart>) -> Result<Vec<f64>> {
     let ping = std::sync::Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC)?);
     let pinged = std::sync::Arc::clone(&ping);
     let (arrived, arrivals) = mpsc::channel();
@@ -226,6 +270,7 @@ fn ping(times: u64) -> Result<Vec<f64>> {
             }
         }
     });
+    run_on(apart.map(|it| it.writer))?;
     let mut micros = Vec::new();
     for _ in 0..times {
         thread::sleep(PAUSE);

@@ -4,6 +4,7 @@
 //! [`main`] is the whole program `bench`. Absolute figures are of the machine that it ran on, which the report names.
 
 mod backfill;
+mod bare;
 mod burst;
 mod content;
 mod counts;
@@ -20,6 +21,7 @@ mod rival;
 mod write_cost;
 
 use std::{
+    fmt::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -72,6 +74,8 @@ struct Plan {
     runs: u32,
     is_quick: bool,
     has_ebpf: bool,
+    /// The processors take turns on one of the host's.
+    is_emulated: bool,
 }
 
 impl Plan {
@@ -175,26 +179,29 @@ pub fn main() -> ExitCode {
 }
 
 fn bench(options: &Options) -> Result<()> {
-    let machine = machine()?;
+    let processor = processor();
+    let machine = machine(&processor)?;
     let has_ebpf = chosen_here().0 == Backend::Ebpf;
     if !has_ebpf {
         eprintln!("bench: without eBPF, which this kernel refuses ('log-tail doctor' tells why)");
     }
-    let plan = Plan { runs: options.runs, is_quick: options.quick, has_ebpf };
-    let mut results = Vec::new();
+    let is_emulated = processor.contains("QEMU TCG");
+    let plan = Plan { runs: options.runs, is_quick: options.quick, has_ebpf, is_emulated };
+    let (mut results, mut text) = (Vec::new(), String::new());
     for Benchmark { name, what, measure } in ALL {
         if options.only.is_empty() || options.only.iter().any(|only| only == name) {
             eprintln!("bench: {name}: {what}");
             let measured = measure(plan).with_context(|| format!("measuring {name}"))?;
             ensure!(!measured.figures.is_empty(), "{name} has measured nothing");
+            let table = figure::table(name, what, &measured.figures) + &goal::table(&measured.goals) + "\n";
+            // The others may take long, or fail.
+            print!("{table}");
+            text += &table;
             results.push((name, what, measured));
         }
     }
-    let tables = results.iter().map(|(name, what, measured)| {
-        figure::table(name, what, &measured.figures) + &goal::table(&measured.goals)
-    });
-    let text = format!("{}\n{machine}\n", tables.collect::<Vec<_>>().join("\n"));
-    print!("{text}");
+    println!("{machine}");
+    let _ = writeln!(text, "{machine}");
     let write = |path: &Option<PathBuf>, text: String| match path {
         Some(path) => write(path, &text),
         None => Ok(()),
@@ -235,13 +242,17 @@ fn json(machine: &str, results: &[(&str, &str, Measured)]) -> serde_json::Value 
 }
 
 /// What it is measured on, in a line.
-fn machine() -> Result<String> {
+fn machine(processor: &str) -> Result<String> {
     let kernel = uname().context("asking for the kernel's name")?;
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    Ok(format!("Linux {}, {processors} × {processor}", kernel.release().to_string_lossy()))
+}
+
+/// Its model.
+fn processor() -> String {
     let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let of_model = |line: &str| Some(line.strip_prefix("model name")?.split_once(": ")?.1.to_owned());
-    let model = cpuinfo.lines().find_map(of_model).unwrap_or_else(|| "unknown processor".to_owned());
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    Ok(format!("Linux {}, {processors} × {model}", kernel.release().to_string_lossy()))
+    cpuinfo.lines().find_map(of_model).unwrap_or_else(|| "unknown processor".to_owned())
 }
 
 #[cfg(test)]

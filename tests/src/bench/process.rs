@@ -73,6 +73,17 @@ impl Taken {
     }
 }
 
+/// Inotify watches of a process that is there.
+pub fn inotify_watches(pid: u32) -> Result<usize> {
+    let mut watches = 0;
+    for descriptor in fs::read_dir(format!("/proc/{pid}/fdinfo")).context("looking at its files")? {
+        let path = descriptor?.path();
+        let info = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        watches += info.lines().filter(|line| line.starts_with("inotify wd:")).count();
+    }
+    Ok(watches)
+}
+
 /// The number behind this name in a status file.
 fn number(status: &str, name: &str) -> Result<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
@@ -88,6 +99,7 @@ pub fn seconds_since(began: Instant) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
     use std::process::Command;
 
     #[test]
@@ -104,5 +116,15 @@ mod tests {
     fn what_this_process_takes_is_known() {
         let taken = Taken::by(std::process::id()).expect("it is there");
         assert!(taken.cpu_s > 0.0 && taken.memory_kib > 100 && taken.descriptors > 2, "{taken:?}");
+    }
+
+    #[test]
+    fn every_watch_of_this_process_is_counted() {
+        let before = inotify_watches(std::process::id()).expect("it is there");
+        let inotify = Inotify::init(InitFlags::IN_CLOEXEC).expect("inotify");
+        for path in ["/", "/proc"] {
+            inotify.add_watch(path, AddWatchFlags::IN_CREATE).expect("a watch");
+        }
+        assert_eq!(inotify_watches(std::process::id()).expect("it is there"), before + 2);
     }
 }
