@@ -19,8 +19,10 @@ const FILES_QUICK: usize = 5000;
 const IDLE: Duration = Duration::from_secs(60);
 const IDLE_QUICK: Duration = Duration::from_secs(5);
 
-/// How often log-tail sweeps unless it is told otherwise, and so rarely that it never does here.
+/// How often log-tail sweeps unless it is told otherwise, and so rarely that it never does here. At a sweep it closes what
+/// nobody writes to.
 const SWEEP: &str = "60s";
+const SWEEP_QUICK: &str = "2s";
 const NEVER: &str = "1d";
 
 /// Numbers of files that the curves go over.
@@ -48,11 +50,12 @@ struct Idle {
 /// One run: each takes minutes, and what it counts hardly differs.
 #[expect(clippy::cast_precision_loss, reason = "far fewer files than 2^52")]
 pub fn measure(plan: Plan) -> Result<Measured> {
-    let (count, idle) = if plan.is_quick { (FILES_QUICK, IDLE_QUICK) } else { (FILES, IDLE) };
+    let (count, idle, sweep) =
+        if plan.is_quick { (FILES_QUICK, IDLE_QUICK, SWEEP_QUICK) } else { (FILES, IDLE, SWEEP) };
     let mut measured = Measured::default();
     for backend in backends(plan) {
-        let few = take(backend, 1, Duration::ZERO, SWEEP)?;
-        let many = take(backend, count, idle, SWEEP)?;
+        let few = take(backend, 1, Duration::ZERO, NEVER)?;
+        let many = take(backend, count, idle, sweep)?;
         let unswept = take(backend, count, idle, NEVER)?;
         let mut add = |what: &str, unit, value, goal: fn(&Figure) -> Goal| {
             let case = format!("log-tail, {}, {count} idle files: {what}", backend.word());

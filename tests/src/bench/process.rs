@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 pub struct Ended {
     /// Processors' time of all its threads, in user space and in the kernel, in seconds.
     pub cpu_s: f64,
-    /// The most memory it had at once, in KiB: `ru_maxrss`.
+    /// The most memory it had at once, in KiB: `ru_maxrss`. Whoever started it hands its own down: it is no less than that.
     pub most_memory_kib: f64,
 }
 
