@@ -64,8 +64,8 @@ pub struct Settings {
     pub state_dir: Option<PathBuf>,
     /// How long files that no longer exist are remembered.
     pub state_retention: Duration,
-    /// How often every file is looked at without a hint. Never zero.
-    pub sweep: Duration,
+    /// How often every file is looked at without a hint, where that is said. Never zero.
+    pub sweep: Option<Duration>,
     /// What the kernel program tells about itself.
     pub kernel_log: LevelFilter,
     /// Look for hints without going to sleep, for a while after each.
@@ -252,8 +252,10 @@ struct Cli {
     /// How often to look at every file unasked, to find out whether the kernel forgot to say something
     ///
     /// What is found only this way is delivered, and counted as `log_tail_missed_hints_total`.
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = values::duration_not_zero)]
-    sweep: Duration,
+    ///
+    /// [default: 60s; where that would take more than a thousandth of a processor, down to every 10m]
+    #[arg(long, value_name = "TIME", value_parser = values::duration_not_zero)]
+    sweep: Option<Duration>,
 
     /// Stay awake for 2 ms after each hint, so that a line that comes meanwhile is told without waking anybody
     ///

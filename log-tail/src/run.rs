@@ -4,6 +4,7 @@
 
 mod pace;
 mod start;
+mod sweeps;
 
 use std::{
     hint, io,
@@ -22,10 +23,10 @@ use tokio::{
     time::{MissedTickBehavior, interval_at, sleep_until},
 };
 
-use self::pace::Pace;
+use self::{pace::Pace, sweeps::Sweeps};
 use crate::{
     cli::Settings,
-    follow::Follower,
+    follow::{Follower, processor_time},
     observe::{Hint, Readiness, mounts::Mounts, stat},
     output::{
         Format, Queue,
@@ -85,7 +86,7 @@ struct Loop {
     metrics: Arc<Metrics>,
     scrapes: mpsc::Receiver<oneshot::Sender<String>>,
     signals: [Signal; 2],
-    sweep: Duration,
+    sweeps: Sweeps,
     hints: Vec<Hint>,
     /// The observer may have more to say without being readable again.
     undrained: bool,
@@ -107,7 +108,8 @@ impl Loop {
     }
 
     async fn follow(&mut self) -> anyhow::Result<Ended> {
-        let mut sweep = interval_at(tokio::time::Instant::now() + self.sweep, self.sweep);
+        let every = self.sweeps.every();
+        let mut sweep = interval_at(tokio::time::Instant::now() + every, every);
         let mut looking = interval_at(tokio::time::Instant::now() + stat::INTERVAL, stat::INTERVAL);
         for interval in [&mut sweep, &mut looking] {
             interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -162,7 +164,7 @@ impl Loop {
                     }
                 }
                 () = until(commit_at) => self.commit(),
-                _ = sweep.tick(), if !self.stopping => self.follower.sweep(Instant::now()),
+                _ = sweep.tick(), if !self.stopping => self.sweep(),
                 _ = looking.tick(), if !self.stopping && self.follower.looks_every_second() => {
                     self.follower.look_at_unwatched();
                 }
@@ -171,6 +173,16 @@ impl Loop {
             }
             self.say_notices();
         }
+    }
+
+    fn sweep(&mut self) {
+        let now = Instant::now();
+        if !self.sweeps.is_due(now) {
+            return self.follower.tidy(now);
+        }
+        let began = processor_time();
+        self.follower.sweep(now);
+        self.sweeps.done(now, processor_time().saturating_sub(began));
     }
 
     fn commit(&mut self) {

@@ -42,6 +42,27 @@ fn everything_written_to_many_files_before_sigterm_comes_out() {
     tail.terminate().assert_exactly(names.iter().map(|name| (name.as_str(), 500)));
 }
 
+/// They are empty when they are looked at for the last time: what they held is in their copies alone.
+#[test]
+fn everything_copied_and_truncated_before_sigterm_comes_out() {
+    let place = Place::new();
+    let names: Vec<String> = (0..20).map(|number| format!("f{number}")).collect();
+    let log = |name: &str| place.path(format!("{name}.log"));
+    let mut writers: Vec<Lines> = names.iter().map(|name| Lines::new(log(name), name)).collect();
+    let tail = LogTail::plain().counted().arg("-q").arg(place.path("*.log")).follow();
+    tail.hold_still();
+    for (writer, name) in writers.iter_mut().zip(&names) {
+        writer.write(500);
+        std::fs::copy(log(name), place.path(format!("{name}.log.1"))).unwrap();
+        writer.file().set_len(0).unwrap();
+    }
+    tail.signal(Signal::SIGTERM);
+    tail.go_on();
+    let finished = tail.wait();
+    finished.assert_exit(0);
+    finished.assert_exactly(names.iter().map(|name| (name.as_str(), 500)));
+}
+
 #[test]
 fn a_signal_while_the_output_is_full_loses_nothing() {
     let place = Place::new();

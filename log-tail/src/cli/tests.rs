@@ -42,7 +42,7 @@ fn nothing_said_is_ten_lines_followed_as_text() {
             rotate_wait: Duration::from_secs(5),
             state_dir: None,
             state_retention: Duration::from_secs(7 * 24 * 60 * 60),
-            sweep: Duration::from_secs(60),
+            sweep: None,
             kernel_log: LevelFilter::Warn,
             low_latency: false,
             ring_bytes: None,

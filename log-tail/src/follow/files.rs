@@ -266,7 +266,7 @@ impl Follower {
         let Some(file) = self.files.get_mut(id.0 as usize) else { return Turn::Over };
         if file.end.is_some_and(|end| file.position.looked_to() >= end) {
             let is_empty = file.position.handed_on() == 0 && file.stream.is_none() && self.observer.is_some();
-            if is_empty && self.read_missed_copies(id) {
+            if is_empty && self.may_have_missed_copies(id) && self.read_missed_copies(id) {
                 return Turn::GoOn;
             }
             if let Some(file) = self.file_mut(id).filter(|_| is_empty) {

@@ -81,6 +81,7 @@ pub use self::{
     identity::{Identity, NotFollowable, look},
     memory::Known,
     print::{Mark, Print},
+    skipped::processor_time,
     start::Start,
 };
 use crate::{
@@ -424,6 +425,9 @@ impl Follower {
             }
             self.finish_here(id);
         }
+        // Copies that were made before have been told of then, and no file has to ask for its own.
+        let directories = self.directories.iter().map(|(id, _)| id).collect();
+        self.catch_up(&directories);
     }
 }
 

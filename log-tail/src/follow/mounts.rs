@@ -38,7 +38,7 @@ impl Follower {
         for directory in self.changed_directories() {
             self.renew_directory(directory);
         }
-        let names = self.changed_names();
+        let names = self.changed_names(|_, _| {});
         self.doubtful.extend(names);
         let after = Instant::now();
         self.mounts = Mounts { due: None, not_before: Some(after + SHARE * (after - now)) };

@@ -12,7 +12,7 @@ use super::{Follower, Identity, identity};
 use crate::observe::{Backend, FileId, Skipped};
 
 /// What this thread has had of the processor.
-fn processor_time() -> Duration {
+pub fn processor_time() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 

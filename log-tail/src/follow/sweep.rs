@@ -61,31 +61,40 @@ impl Suspects {
 }
 
 impl Follower {
-    /// Looks at the size of every file and the inode of every name.
-    pub fn sweep(&mut self, now: Instant) {
-        self.counts.sweeps += 1;
+    /// Lets go of what is not needed, and takes what was told so far for certain. It looks at no file.
+    pub fn tidy(&mut self, now: Instant) {
         // So that not everything that came since the start is in doubt when hints are lost once.
         self.skips.due = Some(now);
         self.look_at_skipped(now);
         self.all_is_asked_for();
         self.descriptors.close_idle(IDLE);
+        self.settle();
+    }
+
+    /// Looks at the size of every file and the inode of every name.
+    pub fn sweep(&mut self, now: Instant) {
+        self.tidy(now);
+        self.counts.sweeps += 1;
         if self.suspects.verdict_at.is_some() {
             // Sweeps closer together than the grace must not put the verdict off for ever.
-            return self.settle();
+            return;
         }
-        self.suspects.files = self
-            .files
-            .iter()
-            .filter(|(_, file)| !file.queued && file.waits_for == 0 && !self.looked.contains(file.id))
-            .filter_map(|(_, file)| {
-                let metadata = identity::look(&file.path).ok()?;
-                let changed =
-                    Identity::of(&metadata) == file.identity && metadata.len() != file.position.looked_to();
-                changed.then_some((file.id, Grown { size: metadata.len(), rounds: ROUNDS }))
-            })
-            .collect();
+        let mut grown = FxHashMap::default();
+        self.suspects.names = self.changed_names(|file, size| {
+            if self.has_grown(file, size) {
+                grown.insert(file.id, Grown { size, rounds: ROUNDS });
+            }
+        });
+        // Those that bear no followed name, or are known by another.
+        for (_, file) in self.files.iter().filter(|(_, file)| !self.is_known_by_name(file)) {
+            let there = identity::look(&file.path).ok();
+            let size = there.filter(|it| Identity::of(it) == file.identity).map(|it| it.len());
+            if let Some(size) = size.filter(|size| self.has_grown(file, *size)) {
+                grown.insert(file.id, Grown { size, rounds: ROUNDS });
+            }
+        }
+        self.suspects.files = grown;
         self.look_at_zeros();
-        self.suspects.names = self.changed_names();
         self.suspects.directories = self.changed_directories();
         self.suspects.matches = self.unfollowed_matches();
         let Suspects { files, names, directories, matches, .. } = &self.suspects;
@@ -93,6 +102,20 @@ impl Follower {
             self.suspects.verdict_at = Some(now + GRACE);
         }
         self.settle();
+    }
+
+    /// Whether the file, being of this size, holds what nobody told of.
+    fn has_grown(&self, file: &FollowedFile, size: u64) -> bool {
+        !file.queued
+            && file.waits_for == 0
+            && !self.looked.contains(file.id)
+            && size != file.position.looked_to()
+    }
+
+    /// Whether the path by which it is known is a followed name that it bears.
+    fn is_known_by_name(&self, file: &FollowedFile) -> bool {
+        let name = self.by_path.get(&file.path).and_then(|id| self.names.get(id.0));
+        name.is_some_and(|name| name.bears == Some(file.id))
     }
 
     /// Has zeros at an end read once more: stores into mapped memory take their place without a hint, and the size stays
@@ -106,17 +129,20 @@ impl Follower {
         }
     }
 
-    /// Those that bear another inode than is known.
-    pub(super) fn changed_names(&self) -> Vec<NameId> {
-        let changed = |name: &super::Name| {
-            let borne = name.bears.and_then(|id| self.file(id)).map(|file| file.identity);
-            // What nobody may read is looked at, and not followed.
-            let there = if borne.is_some() {
-                identity::look(&name.path).ok()
-            } else {
-                identity::open(&name.path).ok().map(|(_, metadata)| metadata)
+    /// Those that bear another inode than is known. Of the others, `unchanged` is told the sizes of their files in bytes.
+    pub(super) fn changed_names(&self, mut unchanged: impl FnMut(&FollowedFile, u64)) -> Vec<NameId> {
+        let mut changed = |name: &super::Name| {
+            let Some(file) = name.bears.and_then(|id| self.file(id)) else {
+                // What nobody may read is looked at, and not followed.
+                return identity::open(&name.path).is_ok();
             };
-            borne != there.map(|metadata| Identity::of(&metadata))
+            match identity::look(&name.path) {
+                Ok(there) if Identity::of(&there) == file.identity => {
+                    unchanged(file, there.len());
+                    false
+                }
+                _ => true,
+            }
         };
         self.names.iter().filter(|(_, name)| changed(name)).map(|(key, _)| NameId(key)).collect()
     }
@@ -176,7 +202,7 @@ impl Follower {
             }
         }
         let suspected = std::mem::take(&mut self.suspects.names);
-        for id in still_there(suspected, || self.changed_names()) {
+        for id in still_there(suspected, || self.changed_names(|_, _| {})) {
             self.counts.missed_hints += 1;
             self.doubtful.insert(id);
         }

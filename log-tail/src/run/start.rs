@@ -8,11 +8,11 @@ use tokio::{
     sync::mpsc,
 };
 
-use super::{Loop, pace::Pace};
+use super::{Loop, pace::Pace, sweeps::Sweeps};
 use crate::{
     choose::{self, Chosen},
     cli::{OutputFormat, Settings},
-    follow::{FollowSettings, Follower, check_pattern},
+    follow::{FollowSettings, Follower, check_pattern, processor_time},
     observe::{
         Backend, Readiness,
         ebpf::load::{LoadOptions, Telling},
@@ -79,8 +79,10 @@ impl Loop {
             }
             progress = Some(started);
         }
+        let before = processor_time();
         let refused = add_names(&mut follower, settings)?;
         follower.begin();
+        let sweeps = Sweeps::new(settings.sweep, processor_time().saturating_sub(before));
         if let Some(progress) = &mut progress {
             progress.register(&mut follower);
         }
@@ -106,7 +108,7 @@ impl Loop {
             metrics,
             scrapes,
             signals,
-            sweep: settings.sweep,
+            sweeps,
             hints: Vec::new(),
             undrained: false,
             pace: Pace::new(settings.low_latency),

@@ -19,11 +19,11 @@ const FILES_QUICK: usize = 5000;
 const IDLE: Duration = Duration::from_secs(60);
 const IDLE_QUICK: Duration = Duration::from_secs(5);
 
-/// How often log-tail sweeps unless it is told otherwise, and so rarely that it never does here. At a sweep it closes what
-/// nobody writes to.
-const SWEEP: &str = "60s";
-const SWEEP_QUICK: &str = "2s";
-const NEVER: &str = "1d";
+/// So often that there are some while it is idle; and so rarely that there are none. At a sweep it closes what nobody
+/// writes to.
+const SWEEP: Duration = Duration::from_secs(10);
+const SWEEP_QUICK: Duration = Duration::from_secs(1);
+const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Numbers of files that the curves go over.
 const GROWTH: [usize; 4] = [1000, 10_000, 100_000, 1_000_000];
@@ -38,13 +38,15 @@ struct Taking {
     descriptors: f64,
     watches: f64,
     event_us: f64,
+    ended_s: f64,
     idle: Idle,
 }
 
 /// What it takes while nothing is written.
 struct Idle {
-    cpu_percent: f64,
-    wakeups_a_minute: f64,
+    /// Of the processors.
+    cpu_s: f64,
+    wakeups: u64,
 }
 
 /// One run: each takes minutes, and what it counts hardly differs.
@@ -54,30 +56,32 @@ pub fn measure(plan: Plan) -> Result<Measured> {
         if plan.is_quick { (FILES_QUICK, IDLE_QUICK, SWEEP_QUICK) } else { (FILES, IDLE, SWEEP) };
     let mut measured = Measured::default();
     for backend in backends(plan) {
-        let few = take(backend, 1, Duration::ZERO, NEVER)?;
-        let many = take(backend, count, idle, sweep)?;
-        let unswept = take(backend, count, idle, NEVER)?;
-        let mut add = |what: &str, unit, value, goal: fn(&Figure) -> Goal| {
+        let few = take(backend, 1, Duration::ZERO, Some(NEVER))?;
+        let many = take(backend, count, idle, None)?;
+        let unswept = take(backend, count, idle, Some(NEVER))?;
+        let swept = take(backend, count, idle, Some(sweep))?;
+        let mut add = |what: &str, unit, value| {
             let case = format!("log-tail, {}, {count} idle files: {what}", backend.word());
             let figure = Figure { values: vec![value], ..Figure::new(case, unit) };
-            measured.goals.push(goal(&figure));
-            measured.figures.push(figure);
+            measured.figures.push(figure.clone());
+            figure
         };
-        add("started", "s", many.started_s, |it| Goal::of(it, Limit::AtMost(3.0)));
+        let at_most = |figure: &Figure, limit| Goal::of(figure, Limit::AtMost(limit));
         let a_file = (many.memory_kib - few.memory_kib) / count as f64;
-        add("memory a file", "KiB", a_file, |it| Goal::of(it, Limit::AtMost(1.0)));
-        add("processors' time", "%", many.idle.cpu_percent, |it| Goal::of(it, Limit::AtMost(0.1)));
-        let wakeups = unswept.idle.wakeups_a_minute;
-        add("woken, but for sweeps", "times a minute", wakeups, |it| {
-            Goal::of(it, Limit::AtMost(0.0)).binding()
-        });
-        add("descriptors", "descriptors", many.descriptors, |it| Goal::of(it, Limit::AtMost(64.0)).binding());
+        let sweeps = idle.as_secs_f64() / sweep.as_secs_f64();
         // Through inotify a directory has one.
-        let watches_goal: fn(&Figure) -> Goal = match backend {
-            Backend::Inotify => |it| Goal::of(it, Limit::AtMost(0.01)).binding(),
-            _ => |it| Goal::of(it, Limit::AtMost(0.0)).binding(),
-        };
-        add("inotify watches", "a file", many.watches / count as f64, watches_goal);
+        let watches = if matches!(backend, Backend::Inotify) { 0.01 } else { 0.0 };
+        let goals = [
+            at_most(&add("started", "s", many.started_s), 3.0),
+            at_most(&add("memory a file", "KiB", a_file), 1.0),
+            at_most(&add("processors' time", "%", many.idle.cpu_s / idle.as_secs_f64() * 100.0), 0.1),
+            at_most(&add("woken, but for sweeps", "times", unswept.idle.wakeups as f64), 0.0).binding(),
+            at_most(&add("descriptors", "descriptors", swept.descriptors), 64.0).binding(),
+            at_most(&add("inotify watches", "a file", many.watches / count as f64), watches).binding(),
+        ];
+        add("a sweep", "ms of the processors", swept.idle.cpu_s / sweeps * 1e3);
+        add("ended", "s", many.ended_s);
+        measured.goals.extend(goals);
     }
     Ok(measured)
 }
@@ -91,7 +95,7 @@ pub fn growth(plan: Plan) -> Result<Measured> {
         let (mut memory, mut events, mut starts) = (Vec::new(), Vec::new(), Vec::new());
         for &count in counts {
             eprintln!("bench: {count} files, {}", backend.word());
-            let taking = take(backend, count, Duration::ZERO, NEVER)?;
+            let taking = take(backend, count, Duration::ZERO, Some(NEVER))?;
             let figure = |what: &str, unit, value| Figure {
                 values: vec![value],
                 ..Figure::new(format!("log-tail, {}, {count} files: {what}", backend.word()), unit)
@@ -100,6 +104,7 @@ pub fn growth(plan: Plan) -> Result<Measured> {
                 figure("memory", "MiB", taking.memory_kib / 1024.0),
                 figure("an event", "µs of the processors", taking.event_us),
                 figure("started", "s", taking.started_s),
+                figure("ended", "s", taking.ended_s),
             ]);
             memory.push((count as f64, taking.memory_kib / 1024.0));
             events.push((count as f64, taking.event_us));
@@ -125,14 +130,15 @@ fn backends(plan: Plan) -> Vec<Backend> {
     if plan.has_ebpf { vec![Backend::Inotify, Backend::Ebpf] } else { vec![Backend::Inotify] }
 }
 
-/// Follows so many files, sweeping that often, for so long while nothing is written; then writes to some.
+/// Follows so many files, sweeping that often where it is said, for so long while nothing is written; then writes to some.
 #[expect(clippy::cast_precision_loss, reason = "far fewer events than 2^52")]
-fn take(backend: Backend, count: usize, idle: Duration, sweep: &str) -> Result<Taking> {
+fn take(backend: Backend, count: usize, idle: Duration, sweep: Option<Duration>) -> Result<Taking> {
     let place = Place::new();
     let paths = content::files(place.dir(), count)?;
     let began = std::time::Instant::now();
-    let args = ["-q", "-n", "0", "--sweep", sweep];
-    let mut log_tail = LogTail::through(backend).unheard().args(args).arg(place.path("*/*.log")).follow();
+    let sweep = sweep.map(|sweep| format!("--sweep={}s", sweep.as_secs()));
+    let log_tail = LogTail::through(backend).unheard().args(["-q", "-n", "0"]).args(sweep);
+    let mut log_tail = log_tail.arg(place.path("*/*.log")).follow();
     let started_s = seconds_since(began);
     let mut stdout = log_tail.take_stdout();
     let pid = log_tail.pid().as_raw().unsigned_abs();
@@ -141,11 +147,7 @@ fn take(backend: Backend, count: usize, idle: Duration, sweep: &str) -> Result<T
     let was = Taken::by(pid)?;
     thread::sleep(idle);
     let before = Taken::by(pid)?;
-    let seconds = idle.as_secs_f64().max(1.0);
-    let idle = Idle {
-        cpu_percent: (before.cpu_s - was.cpu_s) / seconds * 100.0,
-        wakeups_a_minute: (before.sleeps - was.sleeps) as f64 / seconds * 60.0,
-    };
+    let idle = Idle { cpu_s: before.cpu_s - was.cpu_s, wakeups: before.sleeps - was.sleeps };
     let watches = inotify_watches(pid)?;
     let mut line = vec![0; LINE_BYTES];
     let step = (count / EVENTS).max(1);
@@ -161,14 +163,16 @@ fn take(backend: Backend, count: usize, idle: Duration, sweep: &str) -> Result<T
     }
     let after = Taken::by(pid)?;
     let event_us = (after.cpu_s - before.cpu_s) * 1e6 / f64::from(events);
-    // It is killed: to end, it looks at each file once more, which takes minutes of a million.
-    drop(log_tail);
+    let ending = std::time::Instant::now();
+    log_tail.terminate();
+    let ended_s = seconds_since(ending);
     Ok(Taking {
         started_s,
         memory_kib: before.memory_kib as f64,
         descriptors: before.descriptors as f64,
         watches: watches as f64,
         event_us,
+        ended_s,
         idle,
     })
 }
