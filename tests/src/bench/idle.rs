@@ -2,7 +2,7 @@
 
 use std::{thread, time::Duration};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use super::{
     Curve, Measured, Plan,
@@ -142,9 +142,7 @@ fn take(backend: Backend, count: usize, idle: Duration, sweep: Option<Duration>)
     let started_s = seconds_since(began);
     let mut stdout = log_tail.take_stdout();
     let pid = log_tail.pid().as_raw().unsigned_abs();
-    // What it does after it has started is done.
-    thread::sleep(Duration::from_secs(1));
-    let was = Taken::by(pid)?;
+    let was = at_rest(pid)?;
     thread::sleep(idle);
     let before = Taken::by(pid)?;
     let idle = Idle { cpu_s: before.cpu_s - was.cpu_s, wakeups: before.sleeps - was.sleeps };
@@ -175,4 +173,18 @@ fn take(backend: Backend, count: usize, idle: Duration, sweep: Option<Duration>)
         ended_s,
         idle,
     })
+}
+
+/// What it had taken when it had done what it does after it has started: then it takes nothing for a while.
+fn at_rest(pid: u32) -> Result<Taken> {
+    let mut was = Taken::by(pid)?;
+    for _ in 0..60 {
+        thread::sleep(Duration::from_millis(500));
+        let now = Taken::by(pid)?;
+        if now.sleeps == was.sleeps && now.cpu_s <= was.cpu_s {
+            return Ok(now);
+        }
+        was = now;
+    }
+    bail!("log-tail does not come to rest: 30 s after its start it goes on taking time")
 }
