@@ -5,6 +5,7 @@
 //! all are read side by side.
 
 use std::{
+    num::NonZeroU64,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -26,7 +27,7 @@ impl Follower {
         let Some(file) = self.file_mut(id) else { return };
         file.queued = false;
         let written_ns = file.written_ns.take();
-        self.answered_ns.extend(written_ns);
+        self.answered_ns.extend(written_ns.map(NonZeroU64::get));
         if !self.is_drained(id) {
             return;
         }

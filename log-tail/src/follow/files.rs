@@ -1,6 +1,7 @@
 //! The files to read, and the order in which they are: whose turn it is, and what has to come first.
 
 use std::{
+    num::NonZeroU64,
     path::Path,
     sync::Arc,
     time::{Duration, Instant},
@@ -29,6 +30,8 @@ use crate::{
 
 /// Bytes a file may give out before the others get their turn.
 const TURN_BYTES: usize = 4 << 20;
+/// A file that goes on: no offset is as far.
+pub(super) const NO_END: u64 = u64::MAX;
 /// The kernel's longest.
 const TICK_NS: u64 = 10_000_000;
 /// How soon a file is read again that could not be opened for want of descriptors.
@@ -83,10 +86,10 @@ pub(super) struct FollowedFile {
     pub seen_bytes: u64,
     /// See [`Known::looked_ns`].
     pub looked_ns: u64,
-    /// Where its end is taken to be: nothing written later is read.
-    pub end: Option<u64>,
+    /// Where its end is taken to be: nothing written later is read. [`NO_END`] while it goes on.
+    pub end: u64,
     /// Kernel time of the oldest write that is not answered.
-    pub written_ns: Option<u64>,
+    pub written_ns: Option<NonZeroU64>,
     /// Who wrote what is to be handed on, where that is told.
     pub claims: Option<Box<Claims>>,
 }
@@ -105,7 +108,7 @@ impl Follower {
         self.suspects.clear(id);
         let Some(file) = self.file_mut(id) else { return };
         file.answered = false;
-        file.written_ns = file.written_ns.or(time_ns);
+        file.written_ns = file.written_ns.or_else(|| time_ns.and_then(NonZeroU64::new));
         self.queue(id);
     }
 
@@ -166,7 +169,7 @@ impl Follower {
         let end = self.size(id);
         if let Some(file) = self.file_mut(id) {
             // Of a compressed one, that is not where its content ends; and it does not grow.
-            file.end = end.filter(|_| file.stream.is_none());
+            file.end = end.filter(|_| file.stream.is_none()).unwrap_or(NO_END);
         }
         self.finish_at_end(id);
     }
@@ -264,7 +267,7 @@ impl Follower {
         let is_looked_at = self.looked.contains(id);
         let is_told = self.truncations_are_told(id);
         let Some(file) = self.files.get_mut(id.0 as usize) else { return Turn::Over };
-        if file.end.is_some_and(|end| file.position.looked_to() >= end) {
+        if file.position.looked_to() >= file.end {
             let is_empty = file.position.handed_on() == 0 && file.stream.is_none() && self.observer.is_some();
             if is_empty && self.may_have_missed_copies(id) && self.read_missed_copies(id) {
                 return Turn::GoOn;
@@ -396,7 +399,7 @@ impl FollowedFile {
             truncated: false,
             seen_bytes: 0,
             looked_ns: 0,
-            end: None,
+            end: NO_END,
             written_ns: None,
             claims: None,
         }

@@ -11,7 +11,7 @@ use nix::sys::statfs::{BTRFS_SUPER_MAGIC, fstatfs};
 
 use super::{
     Follower, Identity, NotFollowable,
-    files::FollowedFile,
+    files::{FollowedFile, NO_END},
     identity, memory,
     reader::Position,
     start::{Start, start_offset},
@@ -90,7 +90,7 @@ impl Follower {
         }
         let file = FollowedFile {
             finish: end.is_some(),
-            end,
+            end: end.unwrap_or(NO_END),
             seen_bytes: metadata.len(),
             looked_ns: memory::now_ns(),
             shares_key,

@@ -15,9 +15,9 @@ use super::print::{ReadAt, read_full};
 const LONGEST_LINE: usize = 4096;
 
 /// Ends of lines, of all files together.
-const MOST_OF_ALL: usize = 64 << 10;
-const MOST_OF_ONE: usize = 16 << 10;
-const LEAST_OF_ONE: usize = 64;
+const MOST_OF_ALL: u32 = 64 << 10;
+const MOST_OF_ONE: u32 = 16 << 10;
+const LEAST_OF_ONE: u32 = 64;
 
 /// The end of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,20 +56,21 @@ fn hash(line: &[u8]) -> u32 {
 pub struct Trail {
     ends: Vec<End>,
     /// Most of them; none where nothing is to be noted.
-    most: usize,
+    most: u32,
     /// Bytes that are to lie between two of them at least.
-    gap: u64,
+    gap: u32,
 }
 
 impl Trail {
     /// Holds `most` ends of lines, 16 bytes each.
-    pub fn of_at_most(most: usize) -> Self {
+    pub fn of_at_most(most: u32) -> Self {
         Self { most, ..Self::default() }
     }
 
     /// For one of so many files: few take more room each, and all together not much more than a mebibyte.
     pub fn for_one_of(files: usize) -> Self {
-        Self::of_at_most((MOST_OF_ALL / files.max(1)).clamp(LEAST_OF_ONE, MOST_OF_ONE))
+        let files = u32::try_from(files).unwrap_or(u32::MAX).max(1);
+        Self::of_at_most((MOST_OF_ALL / files).clamp(LEAST_OF_ONE, MOST_OF_ONE))
     }
 
     /// Whole lines were handed on, of which the first begins at `offset`.
@@ -79,7 +80,7 @@ impl Trail {
         }
         let mut from = 0;
         loop {
-            let next = self.ends.last().map_or(0, |last| last.at + self.gap);
+            let next = self.ends.last().map_or(0, |last| last.at + u64::from(self.gap));
             let skipped = usize::try_from(next.saturating_sub(offset)).unwrap_or(usize::MAX).max(from);
             let Some(rest) = lines.get(skipped..) else { break };
             let Some(newline) = memchr::memchr(b'\n', rest) else { break };
@@ -90,7 +91,7 @@ impl Trail {
                 self.ends.reserve_exact(1);
             }
             self.ends.extend(End::of(offset + end as u64, &lines[start..end]));
-            if self.ends.len() > self.most {
+            if self.ends.len() > self.most as usize {
                 self.thin();
             }
             from = end;
@@ -150,7 +151,8 @@ impl Trail {
             is_kept
         });
         let span = self.ends.last().map_or(0, |last| last.at) - self.ends.first().map_or(0, |first| first.at);
-        self.gap = span / self.ends.len().max(1) as u64;
+        // Where that is too little, more come than there is room for, and are thinned once more.
+        self.gap = u32::try_from(span / self.ends.len().max(1) as u64).unwrap_or(u32::MAX);
     }
 }
 
@@ -200,7 +202,7 @@ mod tests {
         fn reading_goes_on_behind_the_last_line_that_is_left(
             total in 1_usize..300, left in 0..100_usize, most in 2_usize..400, block in 1_usize..50,
         ) {
-            let mut trail = Trail::of_at_most(most);
+            let mut trail = Trail::of_at_most(u32::try_from(most).unwrap());
             let mut offset = 0;
             for from in (0..total).step_by(block) {
                 let block = lines(from, total.min(from + block));
