@@ -16,6 +16,8 @@ use twox_hash::XxHash3_64;
 
 /// Most marks of one file: 768 bytes, enough for steps of less than threefold from a line to a terabyte.
 pub const MOST_MARKS: usize = 32;
+/// How many are left when there are more: to look through all of them is not for every read.
+const LEFT_MARKS: usize = 24;
 /// Most bytes one mark stands for.
 pub const MARK_BYTES: usize = 64;
 /// Most bytes the head stands for: enough to tell files that begin with the same banner.
@@ -88,9 +90,7 @@ impl Print {
         marks.sort_by_key(|mark| mark.end);
         marks.dedup_by_key(|mark| mark.end);
         let mut print = Self { marks };
-        while print.marks.len() > MOST_MARKS {
-            print.thin();
-        }
+        print.make_room();
         print
     }
 
@@ -106,7 +106,8 @@ impl Print {
         let most = if to_front { HEAD_BYTES } else { MARK_BYTES };
         if let Some(mark) = Mark::of(end, before, most) {
             // The head stands for more of the same bytes.
-            if self.head().is_none_or(|head| self.marks[head].end != end) {
+            let may_be_head = end <= HEAD_BYTES as u64;
+            if !may_be_head || self.head().is_none_or(|head| self.marks[head].end != end) {
                 self.insert(mark);
             }
         }
@@ -243,7 +244,14 @@ impl Print {
     }
 
     fn insert(&mut self, mark: Mark) {
-        match self.marks.binary_search_by_key(&mark.end, |other| other.end) {
+        // Mostly it is the newest. Of many files, the others are in no cache.
+        let place = match self.marks.last() {
+            Some(newest) if newest.end >= mark.end => {
+                self.marks.binary_search_by_key(&mark.end, |other| other.end)
+            }
+            _ => Err(self.marks.len()),
+        };
+        match place {
             Ok(same) => self.marks[same] = mark,
             Err(place) => {
                 if self.marks.capacity() == 0 {
@@ -251,9 +259,15 @@ impl Print {
                     self.marks.reserve_exact(1);
                 }
                 self.marks.insert(place, mark);
-                if self.marks.len() > MOST_MARKS {
-                    self.thin();
-                }
+                self.make_room();
+            }
+        }
+    }
+
+    fn make_room(&mut self) {
+        if self.marks.len() > MOST_MARKS {
+            while self.marks.len() > LEFT_MARKS {
+                self.thin();
             }
         }
     }
@@ -268,14 +282,13 @@ impl Print {
         #[expect(clippy::cast_precision_loss, reason = "of two that are about as good either may go")]
         #[expect(clippy::cast_possible_wrap, reason = "the kernel's offsets are signed")]
         let distance = |end: u64| (newest - end) as i64 as f64 + MARK_BYTES as f64;
-        let (mut least, mut drop) = (f64::INFINITY, None);
-        // Each distance is computed once: this is done with every read.
+        // The least quotient of the distances on both sides, found without dividing.
+        let ((mut least, mut beside), mut drop) = ((f64::INFINITY, 1.0), None);
         let (mut older, mut own) = (distance(0), distance(self.marks[0].end));
         for index in 0..self.marks.len() - 1 {
             let newer = distance(self.marks[index + 1].end);
-            let gap = older / newer;
-            if gap < least && index >= first && Some(index) != head {
-                (least, drop) = (gap, Some(index));
+            if older * beside < least * newer && index >= first && Some(index) != head {
+                ((least, beside), drop) = ((older, newer), Some(index));
             }
             (older, own) = (own, newer);
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 const SOON: Duration = Duration::from_micros(50);
 /// After so many wake-ups in a row that came so soon, it waits.
 const IN_A_ROW: u32 = 8;
-/// After a shorter pause than this, one more is enough: who writes in portions goes on.
+/// After a shorter pause than this, the next that comes soon waits as the last one did: who writes in portions goes on.
 const LATELY: Duration = Duration::from_millis(10);
 /// How long at first, before the kernel adds what it likes to (timer slack, 50 µs); twice as long after each that was
 /// followed by the next one as soon.
@@ -47,14 +47,13 @@ impl Pace {
     pub fn woken(&mut self, now: Instant) -> Duration {
         self.told = Some(now);
         let pause = now.duration_since(self.done);
-        self.soon = if pause < SOON {
-            self.soon.saturating_add(1)
-        } else if pause < LATELY {
-            self.soon.min(IN_A_ROW - 1)
-        } else {
-            0
-        };
-        match self.soon.checked_sub(IN_A_ROW).filter(|_| !self.is_eager) {
+        let is_soon = pause < SOON;
+        if is_soon {
+            self.soon = self.soon.saturating_add(1);
+        } else if pause >= LATELY {
+            self.soon = 0;
+        }
+        match self.soon.checked_sub(IN_A_ROW).filter(|_| is_soon && !self.is_eager) {
             Some(more) => LONGEST_MOMENT.min(MOMENT * (1 << more.min(8))),
             None => Duration::ZERO,
         }
@@ -89,7 +88,7 @@ mod tests {
             assert_eq!(woken_after(soon), LONGEST_MOMENT);
         }
         assert_eq!(woken_after(Duration::from_millis(1)), Duration::ZERO);
-        assert_eq!(woken_after(soon), MOMENT, "it goes on");
+        assert_eq!(woken_after(soon), LONGEST_MOMENT, "it goes on");
         assert_eq!(woken_after(LATELY), Duration::ZERO);
         assert_eq!(woken_after(soon), Duration::ZERO);
     }

@@ -62,11 +62,11 @@ fn marks_grow_sparser_toward_the_front_and_the_head_stays() {
         print.note(end, &[b'x'; 100]);
     }
     let marks = print.marks();
-    assert_eq!(marks.len(), MOST_MARKS);
+    assert!((LEFT_MARKS..=MOST_MARKS).contains(&marks.len()), "{}", marks.len());
     assert_eq!((marks[0].end, marks[0].length), (1024, 1024));
-    assert_eq!(marks[MOST_MARKS - 1].end, end);
+    assert_eq!(marks[marks.len() - 1].end, end);
     let distances: Vec<u64> = marks.iter().map(|mark| end - mark.end + 64).collect();
-    for pair in distances[..MOST_MARKS - 1].windows(2) {
+    for pair in distances[..distances.len() - 1].windows(2) {
         assert!(pair[0] < pair[1] * 3, "{distances:?}");
     }
 }
@@ -121,7 +121,7 @@ fn marks_that_no_content_can_have_are_left_out() {
         mark(10_000, 3),
     ]);
     let print = Print::from_marks(garbage);
-    assert_eq!(print.marks().len(), MOST_MARKS);
+    assert_eq!(print.marks().len(), LEFT_MARKS);
     assert!(print.marks().windows(2).all(|pair| pair[0].end < pair[1].end));
     assert!(print.marks().iter().all(|mark| mark.is_possible()));
     let content = lines(2000);
