@@ -5,10 +5,10 @@
 
 #![no_std]
 
-/// The kernel's own name for an inode: `(inode.i_sb.s_dev, inode.i_ino)`.
+/// The kernel's own name for an inode: `(inode.i_sb.s_dev, inode.i_ino)`, and on btrfs the subvolume.
 ///
-/// This is not always what stat(2) shows: btrfs subvolumes and overlayfs differ. User space reads it
-/// from an inotify descriptor's fdinfo, which prints exactly these two numbers.
+/// This is not always what stat(2) shows: btrfs subvolumes and overlayfs differ. User space reads the first two
+/// from an inotify descriptor's fdinfo, which prints exactly these numbers.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct InodeKey {
@@ -16,8 +16,9 @@ pub struct InodeKey {
     pub ino: u64,
     /// `super_block.s_dev`: the kernel's encoding, `major << 20 | minor`.
     pub dev: u32,
-    /// Always 0: a hash map compares keys byte by byte.
-    pub zero: u32,
+    /// The device number that stat(2) shows on btrfs, in the same encoding: `btrfs_root.anon_dev`, which each subvolume
+    /// has its own of. 0 on other filesystems, and on kernels that do not say where btrfs keeps it.
+    pub subvolume: u32,
 }
 
 /// One followed inode's doorbell: an element of the memory-mapped map `DOORBELLS`.

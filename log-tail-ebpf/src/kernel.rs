@@ -29,6 +29,10 @@ offsets! {
     INODE_NUMBER = "inode.i_ino";
     INODE_SUPER = "inode.i_sb";
     SUPER_DEV = "super_block.s_dev";
+    SUPER_MAGIC = "super_block.s_magic";
+    BTRFS_INODE_INODE = "btrfs_inode.vfs_inode";
+    BTRFS_INODE_ROOT = "btrfs_inode.root";
+    BTRFS_ROOT_DEV = "btrfs_root.anon_dev";
     DENTRY_INODE = "dentry.d_inode";
     DENTRY_PARENT = "dentry.d_parent";
     DENTRY_NAME = "dentry.d_name.name";
@@ -59,6 +63,9 @@ const PF_KTHREAD: u32 = 1 << 21;
 
 /// `iattr.ia_valid`: the size is to be changed. include/linux/fs.h.
 const ATTR_SIZE: u32 = 1 << 3;
+
+/// `super_block.s_magic` of btrfs: include/uapi/linux/magic.h.
+const BTRFS_SUPER_MAGIC: u64 = 0x9123_683e;
 
 /// 1 where names may be read: the kernel refuses `bpf_probe_read_kernel_str` under lockdown=confidentiality.
 #[unsafe(no_mangle)]
@@ -209,7 +216,21 @@ impl Inode {
         let sb: *const u8 = unsafe { member(self.0, &INODE_SUPER) };
         // SAFETY: `sb` came from a typed member; `dev_t` is a u32.
         let dev = unsafe { member(sb, &SUPER_DEV) };
-        InodeKey { ino, dev, zero: 0 }
+        // SAFETY: as above; `s_magic` is an unsigned long. Where btrfs is unknown the verifier leaves all this out.
+        let is_in_subvolume =
+            BTRFS_ROOT_DEV.load() != 0 && unsafe { member::<u64>(sb, &SUPER_MAGIC) } == BTRFS_SUPER_MAGIC;
+        InodeKey { ino, dev, subvolume: if is_in_subvolume { self.subvolume() } else { 0 } }
+    }
+
+    /// The device number that stat(2) shows of an inode of btrfs. Its structures are a module's, by whose types the
+    /// verifier does not let them be read.
+    #[inline(always)]
+    fn subvolume(self) -> u32 {
+        let root = self.0 as u64 - BTRFS_INODE_INODE.load() + BTRFS_INODE_ROOT.load();
+        // SAFETY: the helper refuses an address that is none.
+        let Ok(root) = (unsafe { bpf_probe_read_kernel(root as *const u64) }) else { return 0 };
+        // SAFETY: as above.
+        unsafe { bpf_probe_read_kernel((root + BTRFS_ROOT_DEV.load()) as *const u32) }.unwrap_or(0)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Which backend the tests are about, and which one this machine allows.
 
-use std::sync::OnceLock;
+use std::{path::Path, sync::OnceLock};
 
 use crate::{place::Place, run::LogTail};
 
@@ -81,6 +81,12 @@ pub fn is_ebpf_or_skip(test: &str) -> bool {
         );
     }
     backend == Backend::Ebpf
+}
+
+/// Whether the kernel shows where btrfs keeps what tells its subvolumes apart: it does not before 5.11.
+#[must_use]
+pub fn tells_subvolumes() -> bool {
+    Path::new("/sys/kernel/btf/btrfs").exists()
 }
 
 /// Says on standard error what is skipped, and for want of what.

@@ -2,7 +2,12 @@
 
 use std::{fs, os::unix::fs::MetadataExt as _};
 
-use log_tail_tests::{prelude::*, ways::subvolume};
+use log_tail_tests::{
+    backend::{is_ebpf_or_skip, tells_subvolumes},
+    observe::{observe, only_events},
+    prelude::*,
+    ways::subvolume,
+};
 use nix::sys::statfs::{BTRFS_SUPER_MAGIC, statfs};
 
 /// Two new files of one number, in two subvolumes; `None`, and said, where this is no btrfs.
@@ -56,4 +61,40 @@ fn each_of_two_followed_files_of_one_number_is_read_as_what_became_of_it() {
         tail.wait_for_stdout(&expected);
     }
     tail.terminate();
+}
+
+#[test]
+fn what_is_lost_of_one_is_not_confused_with_what_is_cut_off_the_other() {
+    let place = Place::new();
+    let Some([log, other]) = two_of_one_number(&place) else { return };
+    let tail = LogTail::without_sweep().with_metrics().args(["-n", "+1"]).arg(&log).follow();
+    tail.wait_for_stdout("first\nsecond\n");
+    tail.hold_still();
+    append(&log, "lost to everyone\n");
+    append(&other, "so much longer that the sum would tell\n");
+    create(&other, "");
+    create(&log, "third\n");
+    tail.go_on();
+    tail.wait_for_stdout("first\nsecond\nthird\n");
+    let lost = tail.scrape().get("log_tail_lost_bytes_total{reason=\"truncated\"}");
+    assert_eq!(lost, if tail.tells_what_is_lost(&place) { 17 } else { 0 }, "otherwise a lower bound");
+    tail.terminate();
+}
+
+#[test]
+fn what_is_done_to_the_other_is_not_shown_of_the_one() {
+    let place = Place::new();
+    let Some([log, other]) = two_of_one_number(&place) else { return };
+    if !is_ebpf_or_skip("observing one of two files of one number") {
+        return;
+    }
+    let observing = observe(&["--op", "write"], &[&log]);
+    append(&other, "of the other\n");
+    append(&log, "third\n");
+    let length = |event: &serde_json::Value| event["length"].as_u64();
+    observing.wait_until_stdout("the last write", |stdout| {
+        only_events(stdout).iter().any(|event| length(event) == Some(6))
+    });
+    let shown: Vec<_> = only_events(&observing.terminate().stdout).iter().filter_map(length).collect();
+    assert_eq!(shown, if tells_subvolumes() { vec![6] } else { vec![13, 6] });
 }

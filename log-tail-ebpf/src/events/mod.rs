@@ -180,7 +180,7 @@ pub fn will_move(dentry: Dentry) {
 pub fn went(dentry: Dentry) {
     let directory = dentry.parent().inode();
     if is_observed(directory) {
-        let none = InodeKey { ino: 0, dev: 0, zero: 0 };
+        let none = InodeKey { ino: 0, dev: 0, subvolume: 0 };
         tell_named(blank(none, OPERATION_WENT), directory.key(), dentry);
     }
 }

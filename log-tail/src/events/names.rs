@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     fn inode(ino: u64) -> InodeKey {
-        InodeKey { ino, dev: 1, zero: 0 }
+        InodeKey { ino, dev: 1, subvolume: 0 }
     }
 
     fn name(directory: u64, name: &str) -> Name {

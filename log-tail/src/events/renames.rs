@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     fn inode(ino: u64) -> InodeKey {
-        InodeKey { ino, dev: 1, zero: 0 }
+        InodeKey { ino, dev: 1, subvolume: 0 }
     }
 
     #[test]

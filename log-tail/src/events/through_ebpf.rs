@@ -102,8 +102,8 @@ impl ThroughEbpf {
         let mut source = Self {
             unseen: events.hooks().iter().filter_map(Attached::unseen).collect(),
             asked: Instant::now(),
+            keys: events.keys().context("asking for inodes' numbers")?,
             events,
-            keys: Keys::new().context("asking for inodes' numbers")?,
             writers: Writers::new(),
             names: Names::new(wanted),
             renames: Renames::default(),

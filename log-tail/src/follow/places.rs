@@ -14,7 +14,7 @@ use std::{
 
 use super::{
     Follower, Identity, NameId, PatternId, RECHECK_AFTER, Waiting, directories::Directory, identity,
-    names::Places, route::route, start::Start, succession::Place, taking::may_share_key,
+    names::Places, route::route, start::Start, succession::Place,
 };
 use crate::observe::{DirectoryId, Interest, ObserveError, stat};
 
@@ -95,9 +95,10 @@ impl Follower {
         let id = self.directories.insert(path.to_owned(), identity);
         self.lead_to(id, path);
         let remote = stat::unseen_filesystem(open.as_fd()).unwrap_or(None);
+        let shares_key = self.may_mistake(&open);
         if let Some(directory) = self.directories.get_mut(id) {
             directory.remote = remote.is_some();
-            directory.shares_key = may_share_key(&open);
+            directory.shares_key = shares_key;
         }
         if let Some(filesystem) = remote {
             let path = path.display();

@@ -7,8 +7,6 @@ use std::{
     sync::Arc,
 };
 
-use nix::sys::statfs::{BTRFS_SUPER_MAGIC, fstatfs};
-
 use super::{
     Follower, Identity, NotFollowable,
     files::{FollowedFile, NO_END},
@@ -84,7 +82,7 @@ impl Follower {
         // What lies in a file that changed is not what was read: its copy would not be known by it.
         let mut position = if changed { position } else { position.primed(&descriptor) };
         let tells = self.observer.as_deref().map(Observer::tells_truncations);
-        let shares_key = tells == Some(true) && may_share_key(&descriptor);
+        let shares_key = self.may_mistake(&descriptor);
         if tells == Some(false) || shares_key {
             position.trail = Trail::for_one_of(self.files.len() + 1);
         }
@@ -142,6 +140,11 @@ impl Follower {
         self.look_instead(id, watched);
     }
 
+    /// Whether what is told of this file or directory may be about another one.
+    pub(super) fn may_mistake(&self, open: impl AsFd) -> bool {
+        self.observer.as_deref().is_some_and(|observer| observer.may_mistake(open.as_fd()))
+    }
+
     /// Where a file could not be watched, it is looked at every second instead.
     pub(super) fn look_instead(&mut self, id: FileId, watched: Result<(), ObserveError>) {
         if let Err(ObserveError::Looking) = watched {
@@ -161,10 +164,4 @@ impl Follower {
             file.position.trail = trail;
         }
     }
-}
-
-/// Whether the kernel may know another file by the same device and number: of a btrfs filesystem all subvolumes, where
-/// numbers are given out anew, have one.
-pub(super) fn may_share_key(open: impl AsFd) -> bool {
-    fstatfs(open).is_ok_and(|statfs| statfs.filesystem_type() == BTRFS_SUPER_MAGIC)
 }

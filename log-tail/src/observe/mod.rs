@@ -264,6 +264,11 @@ pub trait Observer {
         false
     }
 
+    /// Whether what it tells of this file or directory may be about another, which it knows by the same numbers.
+    fn may_mistake(&self, _: BorrowedFd<'_>) -> bool {
+        false
+    }
+
     /// Has the next [`Hint::Closed`] of the file told. `false` where the observer cannot.
     fn tell_close(&mut self, _: FileId) -> bool {
         false

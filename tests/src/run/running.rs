@@ -24,7 +24,13 @@ use super::{
     heard::{Heard, Inner},
     records,
 };
-use crate::{PATIENCE, account::Account, backend::Backend, metrics::Scrape, place::Place};
+use crate::{
+    PATIENCE,
+    account::Account,
+    backend::{Backend, tells_subvolumes},
+    metrics::Scrape,
+    place::Place,
+};
 
 /// A `log-tail` that runs. Killed when dropped.
 #[derive(Debug)]
@@ -106,14 +112,15 @@ impl Running {
         self.following.as_ref().expect("started with follow()")
     }
 
-    /// Whether it is told how much is lost. On btrfs what the kernel program tells may be about another file.
+    /// Whether it is told how much is lost. On btrfs, where the kernel does not show what tells subvolumes apart, what the
+    /// kernel program tells may be about another file.
     ///
     /// # Panics
     /// Where nobody says what filesystem `place` is on.
     #[must_use]
     pub fn tells_what_is_lost(&self, place: &Place) -> bool {
         let is_btrfs = statfs(place.dir()).expect("a filesystem").filesystem_type() == BTRFS_SUPER_MAGIC;
-        self.following().backend == Backend::Ebpf && !is_btrfs
+        self.following().backend == Backend::Ebpf && (!is_btrfs || tells_subvolumes())
     }
 
     /// What it said so far.

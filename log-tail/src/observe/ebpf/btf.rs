@@ -6,12 +6,13 @@
 //!
 //! Promises: no input makes it panic, recurse or run for long, however damaged, and a question it cannot
 //! answer for certain is an error, never a guess. It reads what it is asked for and no more: it neither
-//! checks the whole of the type information nor knows the types of modules.
+//! checks the whole of the type information nor knows the types of other modules than [`MODULE_BTF`]'s.
 //!
 //! The format: Documentation/bpf/btf.rst and include/uapi/linux/btf.h in the kernel's source.
 
 mod error;
 mod excerpt;
+mod module;
 mod table;
 
 pub use error::BtfError;
@@ -22,6 +23,9 @@ use table::{Kind, Member, Record, Table};
 
 /// Where the kernel shows its type information.
 pub const KERNEL_BTF: &str = "/sys/kernel/btf/vmlinux";
+
+/// Where it shows that of btrfs, the one module that is asked about: while that is loaded, and from Linux 5.11 on.
+pub const MODULE_BTF: &str = "/sys/kernel/btf/btrfs";
 
 /// Members looked at for one offset. The kernel's largest structures hold hundreds; only anonymous
 /// structures that hold each other without end come here.
@@ -37,13 +41,21 @@ pub struct Btf {
 }
 
 impl Btf {
-    /// The type information of the running kernel.
+    /// The type information of the running kernel, and of btrfs where it is a module.
     pub fn from_kernel() -> Result<Self, BtfError> {
         let bytes = fs::read(KERNEL_BTF).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => BtfError::Absent,
             _ => BtfError::Unreadable { error },
         })?;
-        Self::parse(bytes)
+        // Without it all else is known as well.
+        let with_module =
+            fs::read(MODULE_BTF).ok().and_then(|module| Self::with_module(&bytes, &module).ok());
+        with_module.map_or_else(|| Self::parse(bytes), Ok)
+    }
+
+    /// A kernel's type information and that of one of its modules.
+    pub fn with_module(kernel: &[u8], module: &[u8]) -> Result<Self, BtfError> {
+        Self::parse(module::joined(kernel, module)?)
     }
 
     /// Checks that every type record lies inside `bytes`. What the records say is checked when it is asked for.

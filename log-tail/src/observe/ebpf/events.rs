@@ -23,13 +23,17 @@ use super::{
     preempt,
     ring::{u32_at, u64_at, writer_at},
 };
-use crate::observe::event::{Deed, Event, Kind, Name, Way};
+use crate::observe::{
+    event::{Deed, Event, Kind, Name, Way},
+    key::Keys,
+};
 
 /// The running kernel program.
 pub struct Events {
     /// Holds programs and links: the kernel program ends with it.
     _ebpf: aya::Ebpf,
     hooks: Vec<Attached>,
+    tells_subvolumes: bool,
     observed: HashMap<MapData, InodeKey, u32>,
     ignored: HashMap<MapData, InodeKey, u32>,
     missing: Array<MapData, u64>,
@@ -59,6 +63,7 @@ impl Events {
             missing: loaded.take("MISSING")?,
             ring: loaded.take("HINTS")?,
             skipped: Skipped::default(),
+            tells_subvolumes: loaded.tells_subvolumes,
             hooks: loaded.hooks,
             _ebpf: loaded.ebpf,
         })
@@ -72,6 +77,14 @@ impl Events {
     /// Whether the kernel may skip programs, so that several stand on one function.
     pub fn may_be_skipped(&self) -> bool {
         self.hooks.iter().filter(|attached| attached.hook.is_attached_many_times()).count() > 2
+    }
+
+    /// The numbers that inodes are observed by.
+    ///
+    /// # Errors
+    /// As [`Keys::new`].
+    pub fn keys(&self) -> io::Result<Keys> {
+        Keys::new(self.tells_subvolumes)
     }
 
     /// Whether none of those is missing: one function takes so many programs of all tools together.
@@ -221,7 +234,12 @@ fn name_in(bytes: &[u8]) -> Option<Name> {
 fn key_at(bytes: &[u8], at: usize) -> Option<InodeKey> {
     let bytes = bytes.get(at..)?;
     let ino = u64_at(bytes, offset_of!(InodeKey, ino))?;
-    Some(InodeKey { ino, dev: u32_at(bytes, offset_of!(InodeKey, dev))?, zero: 0 })
+    let number = |member| u32_at(bytes, member);
+    Some(InodeKey {
+        ino,
+        dev: number(offset_of!(InodeKey, dev))?,
+        subvolume: number(offset_of!(InodeKey, subvolume))?,
+    })
 }
 
 #[cfg(test)]
@@ -248,7 +266,7 @@ mod tests {
     fn a_write_says_where_and_who() {
         let event = decode(&record(HINT_EVENT, OPERATION_WRITE, 0, None)).unwrap();
         assert_eq!(event.deed, Deed::Bytes { by: Way::Write, bytes: Some(100..120) });
-        assert_eq!((event.time_ns, event.inode), (9, InodeKey { ino: 42, dev: 7, zero: 0 }));
+        assert_eq!((event.time_ns, event.inode), (9, InodeKey { ino: 42, dev: 7, subvolume: 0 }));
         assert_eq!((event.size_before, event.size_after, event.missing), (Some(100), 120, 3));
         assert_eq!((event.writer.pid, event.writer.tid, event.writer.uid), (7, 8, 9));
         assert_eq!((event.writer.cgroup, &event.writer.comm[..6]), (77, &b"logger"[..]));
@@ -257,7 +275,7 @@ mod tests {
     #[test]
     fn a_name_comes_with_its_directory() {
         let bytes = record(HINT_NAMED_EVENT, OPERATION_CAME, libc::S_IFREG | 0o644, Some(b"a.log"));
-        let name = Name { directory: InodeKey { ino: 5, dev: 7, zero: 0 }, name: "a.log".into() };
+        let name = Name { directory: InodeKey { ino: 5, dev: 7, subvolume: 0 }, name: "a.log".into() };
         let came = Deed::Came { name, kind: Kind::File, links: 1 };
         assert_eq!(decode(&bytes).unwrap().deed, came);
         assert_eq!(decode(&record(HINT_EVENT, OPERATION_CAME, 0, None)), None, "a name is needed");

@@ -83,6 +83,8 @@ pub struct Loaded {
     pub hooks: Vec<Attached>,
     /// Files and directories there is room for, the reserved doorbells included.
     pub capacity: u32,
+    /// Whether it tells files of different btrfs subvolumes apart.
+    pub tells_subvolumes: bool,
 }
 
 impl Loaded {
@@ -161,6 +163,8 @@ pub fn load(options: LoadOptions) -> Result<Loaded, LoadError> {
 
     let btf = Btf::from_kernel()?;
     let mut globals = globals(&btf)?;
+    let subvolumes = if confidential() { None } else { subvolumes(&btf) };
+    globals.extend(subvolumes.into_iter().flatten());
     globals.push(("TELL_WRITERS", u64::from(options.telling == Telling::HintsAndWriters)));
     globals.push(("EVERY_HINT", u64::from(options.every_hint)));
     let tells_events = options.telling == Telling::Events;
@@ -232,7 +236,7 @@ pub fn load(options: LoadOptions) -> Result<Loaded, LoadError> {
             }
         }
     }
-    Ok(Loaded { ebpf, hooks: attached, capacity })
+    Ok(Loaded { ebpf, hooks: attached, capacity, tells_subvolumes: subvolumes.is_some() })
 }
 
 /// Why the function is not the one that the program was written for.
@@ -291,6 +295,7 @@ fn globals(btf: &Btf) -> Result<Vec<(&'static str, u64)>, BtfError> {
         ("INODE_NUMBER", offset("inode", &["i_ino"])?),
         ("INODE_SUPER", offset("inode", &["i_sb"])?),
         ("SUPER_DEV", offset("super_block", &["s_dev"])?),
+        ("SUPER_MAGIC", offset("super_block", &["s_magic"])?),
         ("DENTRY_INODE", offset("dentry", &["d_inode"])?),
         ("DENTRY_PARENT", offset("dentry", &["d_parent"])?),
         ("DENTRY_NAME", offset("dentry", &["d_name", "name"])?),
@@ -308,6 +313,16 @@ fn globals(btf: &Btf) -> Result<Vec<(&'static str, u64)>, BtfError> {
         ("TASK_FLAGS", offset("task_struct", &["flags"])?),
         ("TASK_WRITE_CALLS", offset("task_struct", &["ioac", "syscw"]).unwrap_or(0)),
         ("READ_NAMES", u64::from(!confidential())),
+    ])
+}
+
+/// Where btrfs keeps what tells its subvolumes apart. `None` where it is not there, or the kernel shows no types of modules.
+fn subvolumes(btf: &Btf) -> Option<[(&'static str, u64); 3]> {
+    let offset = |strukt, member| btf.member_offset(strukt, &[member]).map(u64::from).ok();
+    Some([
+        ("BTRFS_INODE_INODE", offset("btrfs_inode", "vfs_inode")?),
+        ("BTRFS_INODE_ROOT", offset("btrfs_inode", "root")?),
+        ("BTRFS_ROOT_DEV", offset("btrfs_root", "anon_dev")?),
     ])
 }
 

@@ -64,8 +64,8 @@ pub struct EbpfObserver {
     keys: Keys,
     writers: Writers,
     tells_writers: bool,
-    /// What each doorbell stands for. More than one target where the kernel gives two files one key,
-    /// as btrfs does in different subvolumes: both are looked at.
+    /// What each doorbell stands for. More than one target where the kernel gives two files one key, as btrfs does in
+    /// different subvolumes that are not told apart: both are looked at.
     targets: Vec<Vec<Target>>,
     free: Vec<u32>,
     slots: FxHashMap<InodeKey, u32>,
@@ -121,7 +121,7 @@ impl EbpfObserver {
             ring: loaded.take("HINTS")?,
             counters: loaded.take("COUNTERS")?,
             logger,
-            keys: Keys::new().map_err(memory)?,
+            keys: Keys::new(loaded.tells_subvolumes).map_err(memory)?,
             writers: Writers::new(),
             tells_writers: options.telling == Telling::HintsAndWriters,
             targets: vec![Vec::new(); capacity as usize],
@@ -346,6 +346,10 @@ impl Observer for EbpfObserver {
 
     fn tells_truncations(&self) -> bool {
         self.is_attached(NOTIFY_CHANGE)
+    }
+
+    fn may_mistake(&self, open: BorrowedFd<'_>) -> bool {
+        self.keys.may_be_of_two(open)
     }
 
     fn truncated_since(&self, id: FileId) -> bool {

@@ -12,7 +12,7 @@ pub(super) const MAGIC: u16 = 0xeb9f;
 /// `struct btf_header` up to `str_len`.
 const HEADER_BYTES: usize = 24;
 /// `struct btf_header` with `layout_off` and `layout_len`, which newer kernels write.
-const HEADER_WITH_LAYOUT_BYTES: usize = 32;
+pub(super) const HEADER_WITH_LAYOUT_BYTES: usize = 32;
 /// `struct btf_layout`.
 const LAYOUT_BYTES: usize = 4;
 /// `struct btf_type`.
@@ -301,15 +301,15 @@ impl Table {
 }
 
 /// Where the sections lie.
-struct Header {
-    types: Range<usize>,
-    strings: Range<usize>,
+pub(super) struct Header {
+    pub(super) types: Range<usize>,
+    pub(super) strings: Range<usize>,
     /// `struct btf_layout` for each kind the writer knew, from kind 0 on. Empty on kernels that write none.
-    layout: Range<usize>,
+    pub(super) layout: Range<usize>,
 }
 
 impl Header {
-    fn parse(bytes: &[u8]) -> Result<Self, BtfError> {
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, BtfError> {
         let [low, high, version, _flags] =
             *bytes.first_chunk().ok_or_else(|| cut_short(bytes, "the header"))?;
         let magic = u16::from_le_bytes([low, high]);

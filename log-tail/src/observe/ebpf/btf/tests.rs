@@ -357,6 +357,43 @@ proptest! {
     }
 }
 
+/// As it is written for a module: types and names are counted on from the kernel's, and those that the kernel has are not
+/// written again.
+fn small_module(kernel: &Builder) -> Vec<u8> {
+    let mut module = Builder::new();
+    module.strings = Vec::new();
+    let kernel_strings = u32::try_from(kernel.strings.len()).unwrap();
+    let own = |at: u32| kernel_strings + at;
+    module.strings.extend(b"owner\0d_own\0");
+    let d_parent = kernel.strings.windows(9).position(|name| name == b"d_parent\0").unwrap();
+    let d_parent = u32::try_from(d_parent).unwrap();
+    let dentry = kernel.count - 8;
+    let pointer = kernel.count + 1;
+    module.words(&[0, PTR << 24, dentry]);
+    // struct owner { struct dentry *d_parent; u32 d_own; };
+    module.words(&[own(0), STRUCT << 24 | 2, 12, d_parent, pointer, 0, own(6), 1, 64]);
+    module.bytes()
+}
+
+#[test]
+fn a_module_is_read_behind_its_kernel() {
+    for layout in [vec![], vec![0; 80]] {
+        let mut kernel = small_kernel();
+        kernel.layout = layout;
+        let module = small_module(&kernel);
+        let kernel = kernel.bytes();
+        let both = Btf::with_module(&kernel, &module).unwrap();
+        assert_eq!(both.member_offset("owner", &["d_parent"]).unwrap(), 0, "a name that the kernel has");
+        assert_eq!(both.member_offset("owner", &["d_own"]).unwrap(), 8);
+        let alone = Btf::parse(kernel.clone()).unwrap();
+        assert_eq!(both.member_offset("dentry", &["d_parent"]).unwrap(), 48);
+        assert_eq!(both.excerpt(["do_truncate"]), alone.excerpt(["do_truncate"]), "the same numbers");
+        assert!(alone.member_offset("owner", &["d_own"]).is_err());
+        assert!(Btf::with_module(&kernel, &module[..module.len() - 1]).is_err());
+        assert!(Btf::with_module(&kernel, b"no").is_err());
+    }
+}
+
 #[test]
 fn the_running_kernel_answers_what_the_loader_asks() {
     let btf = match Btf::from_kernel() {
