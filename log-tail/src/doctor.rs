@@ -136,7 +136,8 @@ fn table(facts: &Facts) -> String {
     rows.push(row("backend", facts.backend.map_or_else(|| "NONE".to_owned(), |backend| backend.to_string())));
     for path in &facts.paths {
         let backend = path.backend.map_or_else(|| "none".to_owned(), |backend| backend.to_string());
-        rows.push(row(&path.path.display().to_string(), format!("{backend}: {}", path.why)));
+        let unseen = path.unseen.map_or_else(String::new, |unseen| format!("; {unseen}"));
+        rows.push(row(&path.path.display().to_string(), format!("{backend}: {}{unseen}", path.why)));
     }
     let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
     let lines: Vec<String> = rows.iter().map(|(name, value)| format!("{name:width$}  {value}\n")).collect();

@@ -2,7 +2,12 @@
 
 use std::fs;
 
-use log_tail_tests::{backend::chosen_here, prelude::*, run::binary};
+use log_tail_tests::{
+    backend::{chosen_here, skip},
+    prelude::*,
+    run::binary,
+    ways::places::{Kind, Place as WaysPlace},
+};
 use nix::unistd::Uid;
 use serde_json::Value;
 
@@ -127,4 +132,22 @@ fn a_cost_of_no_file_or_no_time_is_refused() {
         let finished = LogTail::bare().args(["doctor", "--cost=1s"]).arg(&missing).run();
         finished.assert_exit(1).assert_says(&["cannot follow", "missing.log", "No such file"]);
     }
+}
+
+#[test]
+fn what_goes_unseen_on_an_overlay_is_said() {
+    let (lower, upper) = (Place::new(), Place::new());
+    let overlay = match WaysPlace::new(Kind::Overlay, lower.dir(), upper.dir()) {
+        Ok(overlay) => overlay,
+        Err(error) => return skip(&format!("no overlay can be set up here: {error}")),
+    };
+    let (log, plain) = (overlay.written().join("app.log"), lower.path("app.log"));
+    create(&log, "");
+    create(&plain, "");
+    let json = doctor_json(&LogTail::bare().args(["doctor", "--json"]).arg(&log).arg(&plain).run());
+    let unseen = |n: usize| json["paths"][n]["unseen"].as_str();
+    assert!(unseen(0).is_some_and(|unseen| unseen.contains("upper layer")), "{json:#}");
+    assert_eq!(unseen(1), None, "{json:#}");
+    let text = LogTail::bare().arg("doctor").arg(&log).run().assert_exit(0).text();
+    assert!(text.contains("follow the file there"), "{text}");
 }

@@ -17,13 +17,16 @@ use std::{
 
 use aya::{maps::MapType, sys::is_map_supported};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use nix::sys::utsname::uname;
+use nix::sys::{
+    statfs::{OVERLAYFS_SUPER_MAGIC, fstatfs},
+    utsname::uname,
+};
 use serde::{Serialize, Serializer};
 
 use crate::follow::{NotFollowable, look};
 
 use super::{
-    Backend,
+    Backend, Observer as _,
     ebpf::{
         EbpfObserver,
         btf::KERNEL_BTF,
@@ -81,6 +84,9 @@ pub struct PathFact {
     pub backend: Option<Backend>,
     /// Why this one, or why not at all.
     pub why: String,
+    /// What is not told where it lies, and what becomes of that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unseen: Option<&'static str>,
 }
 
 /// Everything found out.
@@ -116,7 +122,8 @@ pub struct Facts {
 
 /// Finds everything out. Loads the kernel program for a moment.
 pub fn probe(paths: &[PathBuf]) -> Facts {
-    let (hooks, ebpf_refused) = match EbpfObserver::new(LoadOptions::new(64, Telling::Hints)) {
+    let observer = EbpfObserver::new(LoadOptions::new(64, Telling::Hints));
+    let (hooks, ebpf_refused) = match &observer {
         Ok(observer) => {
             let hooks = observer.hooks().iter().map(|attached| HookFact {
                 function: attached.hook.function,
@@ -154,7 +161,13 @@ pub fn probe(paths: &[PathBuf]) -> Facts {
         security_modules: read("/sys/kernel/security/lsm"),
         hooks,
         inotify_limits: inotify_limits(),
-        paths: paths.iter().map(|path| path_fact(path, backend, ebpf_refused.as_deref())).collect(),
+        paths: paths
+            .iter()
+            .map(|path| PathFact {
+                unseen: unseen(path, observer.as_ref().ok()),
+                ..path_fact(path, backend, ebpf_refused.as_deref())
+            })
+            .collect(),
         ebpf_refused,
         inotify_refused,
         backend,
@@ -222,6 +235,31 @@ fn lossy<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&path.to_string_lossy())
 }
 
+/// The path itself, or the nearest directory above it that exists.
+fn nearest(path: &Path) -> Option<fs::File> {
+    path.ancestors().find_map(|ancestor| {
+        let ancestor = if ancestor.as_os_str().is_empty() { Path::new(".") } else { ancestor };
+        // Its filesystem is asked for, not its content: a FIFO would wait for a writer.
+        fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_CLOEXEC).open(ancestor).ok()
+    })
+}
+
+/// What is not told of files there, and what becomes of that.
+fn unseen(path: &Path, observer: Option<&EbpfObserver>) -> Option<&'static str> {
+    let nearest = nearest(path)?;
+    let filesystem = fstatfs(&nearest).ok()?.filesystem_type();
+    if filesystem == OVERLAYFS_SUPER_MAGIC {
+        return Some(
+            "what is written to the overlay's upper layer, beneath it, comes out at the sweep, if at all: \
+             follow the file there if it is written there",
+        );
+    }
+    observer.is_some_and(|observer| observer.may_mistake(nearest.as_fd())).then_some(
+        "the kernel does not say which btrfs subvolume a file is of: what is lost to a truncation is at least \
+         the number given, and not exact",
+    )
+}
+
 fn path_fact(path: &Path, best: Option<Backend>, ebpf_refused: Option<&str>) -> PathFact {
     let path_base64 = path.to_str().is_none().then(|| STANDARD.encode(path.as_os_str().as_bytes()));
     let fact = |backend, why: String| PathFact {
@@ -229,13 +267,9 @@ fn path_fact(path: &Path, best: Option<Backend>, ebpf_refused: Option<&str>) -> 
         path_base64: path_base64.clone(),
         backend,
         why,
+        unseen: None,
     };
-    let nearest = path.ancestors().find_map(|ancestor| {
-        let ancestor = if ancestor.as_os_str().is_empty() { Path::new(".") } else { ancestor };
-        // Its filesystem is asked for, not its content: a FIFO would wait for a writer.
-        fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_CLOEXEC).open(ancestor).ok()
-    });
-    let remote = match nearest.as_ref().map(|file| stat::unseen_filesystem(file.as_fd())) {
+    let remote = match nearest(path).as_ref().map(|file| stat::unseen_filesystem(file.as_fd())) {
         Some(Ok(remote)) => remote,
         Some(Err(error)) => return fact(None, format!("cannot tell its filesystem: {error}")),
         None => None,

@@ -265,7 +265,7 @@ impl Metrics {
             "lost",
             "Bytes of followed files that nobody can read any more, by reason: truncated before they were read, and \
              in no copy; or removed with their file before that could be opened. At least so many; exact with the \
-             ebpf backend, but on btrfs. Other backends do not know what a removed file held",
+             ebpf backend, but on btrfs before Linux 5.11. Other backends do not know what a removed file held",
             Unit::Bytes,
             lost_bytes.family.clone(),
         );

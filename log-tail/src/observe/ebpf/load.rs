@@ -379,6 +379,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_function_that_is_not_there_or_is_another_is_named_with_the_reason() {
+        let btf = match Btf::from_kernel() {
+            Err(BtfError::Absent) => return eprintln!("skipping test: {}", BtfError::Absent),
+            btf => btf.unwrap(),
+        };
+        let needs = Needs { exchange: true, change_dentry: 1 };
+        let vfs_write = HOOKS.into_iter().find(|hook| hook.function == "vfs_write").unwrap();
+        assert_eq!(unknown_form(&btf, vfs_write, needs), None);
+        let reason = |hook| unknown_form(&btf, hook, needs).unwrap();
+        let gone = Hook { function: "log_tail_was_here", ..vfs_write };
+        assert_eq!(reason(gone), "not in this kernel's BTF");
+        let changed = Hook { arguments: 7, ..vfs_write };
+        assert_eq!(reason(changed), "it has 4 arguments on this kernel, and 7 are known");
+    }
+
+    #[test]
     fn the_ring_has_room_for_a_hint_of_every_file() {
         for capacity in [64, 65_536, 1 << 20] {
             for (telling, record) in [(Telling::Hints, 24), (Telling::HintsAndWriters, 96)] {
