@@ -42,6 +42,7 @@ offsets! {
     IATTR_VALID = "iattr.ia_valid";
     IATTR_SIZE = "iattr.ia_size";
     REQUEST_FILE = "io_kiocb.file";
+    REQUEST_RESULT = "io_kiocb.cqe.res";
     KIOCB_FILE = "kiocb.ki_filp";
     KIOCB_POSITION = "kiocb.ki_pos";
     DIO_KIOCB = "iomap_dio.iocb";
@@ -136,6 +137,22 @@ impl Request {
     pub fn file(self) -> File {
         // SAFETY: the verifier types `self.0` as `struct io_kiocb *`.
         File(unsafe { member(self.0, &REQUEST_FILE) })
+    }
+
+    /// Where it stands in its file, and how many bytes it wrote up to there. Only of a write that has ended and is not
+    /// told to whoever asked yet; `None` where the kernel does not note that (up to 5.18), or where nothing was written.
+    #[inline(always)]
+    pub fn written(self) -> Option<(u64, u64)> {
+        if REQUEST_RESULT.load() == 0 {
+            return None;
+        }
+        // SAFETY: as above; `res` is an int.
+        let result: i32 = unsafe { member(self.0, &REQUEST_RESULT) };
+        // It begins with its `kiocb`, which the verifier takes for bytes: io_uring/rw.c, `struct io_rw`.
+        let position = (self.0 as u64 + KIOCB_POSITION.load()) as *const u64;
+        // SAFETY: the helper refuses an address that is none.
+        let position = unsafe { bpf_probe_read_kernel(position) }.ok()?;
+        (result > 0).then_some((position, result as u64))
     }
 }
 

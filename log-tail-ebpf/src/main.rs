@@ -44,6 +44,9 @@ use crate::{
 /// A mode of fallocate: include/uapi/linux/falloc.h.
 const FALLOC_FL_COLLAPSE_RANGE: i32 = 0x08;
 
+/// What `io_write` returns of a request that has ended, with its result in it, from 5.19 on: `IOU_OK`.
+const IOU_OK: i32 = 0;
+
 /// What `io_write` returns of a request that goes on, from 5.19 on: `-EIOCBQUEUED`, io_uring/io_uring.h.
 const IOU_ISSUE_SKIP_COMPLETE: i32 = -529;
 
@@ -232,13 +235,18 @@ fn io_write_plain(ctx: FExitContext) -> i32 {
 /// What is returned says how the request ends, not whether bytes were written: but an error is none that was.
 #[inline(always)]
 fn requested(ctx: &FExitContext, ring: Ring) -> i32 {
-    let file = Request(ctx.arg(0)).file();
-    if !events::are_told() {
-        return wrote(ctx, OPERATION_WRITE, file, 1, Place::Unknown, ring);
-    }
+    let request = Request(ctx.arg(0));
+    let file = request.file();
     let returned = ctx.arg::<i32>(2);
+    // A byte that ends at 0 has no place. (Of a place with nothing in it the compiler reads what was never set.)
+    let (position, length) = if returned == IOU_OK { request.written() } else { None }.unwrap_or((0, 1));
+    let place = Place::End(position);
+    if !events::are_told() {
+        return wrote(ctx, OPERATION_WRITE, file, length as i64, place, ring);
+    }
     if (returned >= 0 || returned == IOU_ISSUE_SKIP_COMPLETE) && file.inode().is_regular() {
-        events::completed(file.inode(), OPERATION_WRITE, NOWHERE.from, NOWHERE.to);
+        let span = place.span(length).unwrap_or(NOWHERE);
+        events::completed(file.inode(), OPERATION_WRITE, span.from, span.to);
     }
     0
 }

@@ -305,6 +305,7 @@ fn globals(btf: &Btf) -> Result<Vec<(&'static str, u64)>, BtfError> {
         ("IATTR_VALID", offset("iattr", &["ia_valid"])?),
         ("IATTR_SIZE", offset("iattr", &["ia_size"])?),
         ("REQUEST_FILE", offset("io_kiocb", &["file"]).unwrap_or(0)),
+        ("REQUEST_RESULT", offset("io_kiocb", &["cqe", "res"]).unwrap_or(0)),
         ("KIOCB_FILE", offset("kiocb", &["ki_filp"])?),
         ("KIOCB_POSITION", offset("kiocb", &["ki_pos"])?),
         ("DIO_KIOCB", offset("iomap_dio", &["iocb"]).unwrap_or(0)),
